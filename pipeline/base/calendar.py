@@ -1,0 +1,67 @@
+"""Instants are `int` milliseconds since 1970-01-01T00:00Z; months are calendar months in UTC (R47, D2)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+MS_PER_S = 1_000
+MS_PER_MINUTE = 60 * MS_PER_S
+MS_PER_HOUR = 60 * MS_PER_MINUTE
+MS_PER_DAY = 24 * MS_PER_HOUR
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339_UTC = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z")
+
+
+def to_datetime(instant_ms: int) -> datetime:
+    """Exact for every instant of the years 1 to 9999; OverflowError outside."""
+    return _EPOCH + timedelta(milliseconds=instant_ms)
+
+
+def from_datetime(moment: datetime) -> int:
+    """Whole milliseconds; what is finer is cut off."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+@lru_cache(maxsize=4_096)
+def _month_of_day(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).strftime("%Y-%m")
+
+
+def month_of(instant_ms: int) -> str:
+    """`YYYY-MM` of the instant, in UTC."""
+    return _month_of_day(instant_ms // MS_PER_DAY)
+
+
+def day_of(instant_ms: int) -> int:
+    """Number of the UTC day, from 1970-01-01."""
+    return instant_ms // MS_PER_DAY
+
+
+def add_months(instant_ms: int, months: int) -> int:
+    """Same day and time `months` later; a day that the month lacks becomes its last (29 Feb -> 28 Feb, D10)."""
+    moment = to_datetime(instant_ms)
+    index = moment.year * 12 + moment.month - 1 + months
+    first = moment.replace(year=index // 12, month=index % 12 + 1, day=1)
+    following = first.replace(year=(index + 1) // 12, month=(index + 1) % 12 + 1)
+    return from_datetime(first.replace(day=min(moment.day, (following - first).days)))
+
+
+def parse_time(text: str) -> int:
+    """RFC 3339 with `Z` -> ms. ValueError on any other form; digits beyond the millisecond are cut off."""
+    match = _RFC3339_UTC.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no time in RFC 3339 with Z")
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return from_datetime(moment) + int((match.group(7) or "").ljust(3, "0")[:3])
+
+
+def format_time(instant_ms: int) -> str:
+    """RFC 3339 with `Z`; a fraction of a second only when it is not zero."""
+    moment = to_datetime(instant_ms)
+    fraction_ms = instant_ms % MS_PER_S
+    tail = f".{fraction_ms:03d}" if fraction_ms else ""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + tail + "Z"
