@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class InputRecord(NamedTuple):
-    """One record of `cdrs` or `account-commands`; `now_ms` is the broker's LogAppendTime, the only clock that money knows."""
+    """One record of `cdrs` or `account-commands`; `now_ms`: LogAppendTime, the only clock of money."""
 
     is_command: bool
     topic: str
