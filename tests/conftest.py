@@ -1,0 +1,42 @@
+"""Servers that tests share. Each is started once for a run, when the first test asks for it.
+
+A test that uses one of them is marked by it (`-m "not kafka"` leaves it out). A server that cannot be started fails
+the test with one line that says what to install: nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.embedded.kafka_io import KafkaNode, KafkaUnavailable
+
+_MARK_OF_FIXTURE = {"kafka": "kafka", "clickhouse_server": "clickhouse"}
+_prefix_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, mark in _MARK_OF_FIXTURE.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaNode]:
+    """A running Apache Kafka of one node: `.bootstrap`, `.pause()`, `.kill()`; who kills it restarts it."""
+    try:
+        node = KafkaNode().start()
+    except KafkaUnavailable as missing:
+        pytest.fail(str(missing), pytrace=False)
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix of topics, groups and transactional ids that no other test of any run uses, such as `t4711-3.`"""
+    return f"t{os.getpid()}-{next(_prefix_numbers)}."
