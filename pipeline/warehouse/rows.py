@@ -1,0 +1,166 @@
+"""Result records -> blocks of columns, ready to insert. Pure; the same records give the same rows in any batches.
+
+A record that cannot be read, or holds what no column can, is a *poison row*: it becomes a row of `rejected_cdrs` that
+names its place and reason and keeps its bytes. So every record gives at least one row, and none blocks the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
+
+from pipeline.base.avro import HEADER_BYTES, Codec, DecodeError, codec
+from pipeline.base.record import Consumed
+from pipeline.base.reject import Reason
+from pipeline.warehouse.tables import (
+    ACCOUNT_EVENTS,
+    INSTANT_MS_MAX,
+    LEDGER_ENTRIES,
+    RATED_CALLS,
+    REJECTED_CDRS,
+    OutOfRange,
+    Table,
+    Values,
+)
+
+# Any: the values of one record, typed by its schema.
+Record = tuple[Any, ...]
+
+
+class Block(NamedTuple):
+    """Rows of one table: a sequence of values for each column of `table.columns`."""
+
+    table: Table
+    columns: list[Values]
+
+    @property
+    def row_count(self) -> int:
+        return len(self.columns[0])
+
+
+def blocks_of(records: Sequence[Consumed]) -> list[Block]:
+    """The rows of these records, at most one block for each table."""
+    decoded: dict[str, list[tuple[Consumed, Record]]] = {}
+    poison: list[Record] = []
+    for record in records:
+        try:
+            known = _codec_of(record.value)
+            values = known.decode_values(record.value)
+        except DecodeError as error:
+            poison.append(_poison_values(record, error.reason, error.detail))
+        else:
+            decoded.setdefault(known.name, []).append((record, values))
+    blocks = []
+    for make in _makers():
+        if pairs := decoded.get(make.table.record):
+            block, bad = _block_of(make, pairs)
+            poison.extend(bad)
+            if block is not None:
+                blocks.append(block)
+    if poison:
+        blocks.append(_make_block(_rejected_maker(), poison))
+    return merged(blocks)
+
+
+def merged(blocks: Iterable[Block]) -> list[Block]:
+    """The same rows with one block for each table, in the given order."""
+    by_table: dict[str, list[Block]] = {}
+    for block in blocks:
+        by_table.setdefault(block.table.name, []).append(block)
+    return [same[0] if len(same) == 1 else _joined(same) for same in by_table.values()]
+
+
+def _joined(blocks: Sequence[Block]) -> Block:
+    columns = zip(*(block.columns for block in blocks), strict=True)
+    return Block(blocks[0].table, [list(chain.from_iterable(pieces)) for pieces in columns])
+
+
+class _Maker(NamedTuple):
+    """How a table's rows are made: `spread` turns a record into rows of values named by `fields`."""
+
+    table: Table
+    fields: tuple[str, ...]
+    spread: Callable[[Record], list[Record]] | None
+
+
+def _spread_postings(fields: tuple[str, ...]) -> Callable[[Record], list[Record]]:
+    postings_at = fields.index("postings")
+
+    def spread(entry: Record) -> list[Record]:
+        postings = entry[postings_at]
+        if not postings:
+            raise OutOfRange("a ledger entry without postings")
+        return [(*entry, index, *posting) for index, posting in enumerate(postings)]
+
+    return spread
+
+
+@lru_cache(maxsize=1)
+def _makers() -> tuple[_Maker, ...]:
+    entry_fields = codec(LEDGER_ENTRIES.record).fields
+    posting_fields = ("posting_index", "account", "amount_micros")
+    return (
+        _Maker(RATED_CALLS, codec(RATED_CALLS.record).fields, None),
+        _Maker(LEDGER_ENTRIES, entry_fields + posting_fields, _spread_postings(entry_fields)),
+        _Maker(ACCOUNT_EVENTS, codec(ACCOUNT_EVENTS.record).fields, None),
+        _rejected_maker(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _rejected_maker() -> _Maker:
+    return _Maker(REJECTED_CDRS, codec(REJECTED_CDRS.record).fields, None)
+
+
+@lru_cache(maxsize=1)
+def _codecs() -> tuple[dict[bytes, Codec], tuple[Codec, ...]]:
+    codecs = tuple(codec(maker.table.record) for maker in _makers())
+    return {known.header: known for known in codecs}, codecs
+
+
+def _codec_of(value: bytes) -> Codec:
+    """By the fingerprint, whatever the topic. What no codec knows is left to the first to refuse."""
+    by_header, codecs = _codecs()
+    known = by_header.get(value[:HEADER_BYTES])
+    return known or next((former for former in codecs if former.knows(value)), codecs[0])
+
+
+def _block_of(maker: _Maker, pairs: list[tuple[Consumed, Record]]) -> tuple[Block | None, list[Record]]:
+    """All records at once; only when one of them does not fit, one by one."""
+    try:
+        return _make_block(maker, [values for _, values in pairs]), []
+    except OutOfRange:
+        blocks, poison = [], []
+        for record, values in pairs:
+            try:
+                blocks.append(_make_block(maker, [values]))
+            except OutOfRange as error:
+                poison.append(_poison_values(record, Reason.FIELD_OUT_OF_RANGE, f"{error} in a {maker.table.record}"))
+        return (merged(blocks)[0] if blocks else None), poison
+
+
+def _make_block(maker: _Maker, records: Sequence[Record]) -> Block:
+    if maker.spread is not None:
+        records = [row for record in records for row in maker.spread(record)]
+    by_field: dict[str, Values] = dict(zip(maker.fields, zip(*records, strict=True), strict=True))
+    return Block(maker.table, [column.convert(by_field[column.field]) for column in maker.table.columns])
+
+
+def _poison_values(record: Consumed, reason: Reason, detail: str) -> Record:
+    values = {
+        "reason": reason.value,
+        "detail": f"the loader could not read this result: {detail}",
+        "tenant_id": None,
+        "usage_id": None,
+        "command_id": None,
+        "source_topic": record.topic,
+        "source_partition": record.partition,
+        "source_offset": record.offset,
+        "ledger_epoch": 0,
+        "applied_seq": 0,
+        "original": record.value,
+        "received_at": min(max(record.timestamp_ms, 0), INSTANT_MS_MAX),
+    }
+    return tuple(values[field] for field in _rejected_maker().fields)
