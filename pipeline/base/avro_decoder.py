@@ -8,6 +8,7 @@ An `int` beyond 32 bits is handed on as it is: the range check of its field name
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -22,20 +23,44 @@ class Malformed(ValueError):
 
 def read_long(value: bytes, at: int) -> tuple[int, int]:
     """The number at `at` and where it ends. Malformed for longer than needed or beyond 64 bits."""
-    byte = value[at]
-    at += 1
-    zigzag = byte & 0x7F
-    shift = 7
-    while byte > 0x7F:
+    first = value[at]
+    if first < 0x80:
+        return (first >> 1) ^ -(first & 1), at + 1
+    second = value[at + 1]
+    if 0 < second < 0x80:
+        zigzag = first + (second << 7) - 0x80
+        return (zigzag >> 1) ^ -(zigzag & 1), at + 2
+    third = value[at + 2]
+    if second >= 0x80 and 0 < third < 0x80:
+        zigzag = first + (second << 7) + (third << 14) - 0x4080
+        return (zigzag >> 1) ^ -(zigzag & 1), at + 3
+    return _read_long_slow(value, at)
+
+
+def _read_long_slow(value: bytes, at: int) -> tuple[int, int]:
+    zigzag = 0
+    for shift in range(0, 64, 7):
         byte = value[at]
         at += 1
+        if byte < 0x80:
+            if byte == 0 or (shift == 63 and byte > 1):
+                break
+            zigzag |= byte << shift
+            return (zigzag >> 1) ^ -(zigzag & 1), at
         zigzag |= (byte & 0x7F) << shift
-        shift += 7
-        if shift > 70:
-            raise Malformed("a number is longer than 64 bits")
-    if (byte == 0 and shift > 7) or zigzag >> 64:
-        raise Malformed("a number is not in its shortest form")
-    return (zigzag >> 1) ^ -(zigzag & 1), at
+    raise Malformed("a number is longer than its shortest form or than 64 bits")
+
+
+# Times of the years 2004 to 2039 take six bytes: three lookups of two bytes each. A pair of another form is so
+# negative that the sum is too, and the number is read the slow way.
+_NO_PAIR = -(1 << 60)
+_PAIR_MORE = [_NO_PAIR] * 0x10000
+_PAIR_LAST = [_NO_PAIR] * 0x10000
+for _bits in range(1 << 14):
+    _PAIR_MORE[_bits & 0x7F | 0x80 | (_bits >> 7 | 0x80) << 8] = _bits
+    if _bits >> 7:
+        _PAIR_LAST[_bits & 0x7F | 0x80 | _bits >> 7 << 8] = _bits
+_three_pairs = struct.Struct("<3H").unpack_from
 
 
 def read_length(value: bytes, at: int) -> tuple[int, int]:
@@ -84,29 +109,36 @@ class _Source:
 def _read_value(source: _Source, depth: int, kind: Type, out: str) -> None:
     """Lines that set `out` to the value at `p` and move `p` behind it."""
     if kind.is_nullable:
-        tag = source.name("t")
-        source.add(depth, f"{tag} = value[p]")
-        source.add(depth, "p += 1")
-        source.add(depth, f"if {tag} == 0:")
+        source.add(depth, "n = value[p]")
+        source.add(depth, "if n == 2:")
+        if kind.kind in {"string", "bytes"}:
+            _read_bytes(source, depth + 1, kind, out, skip=1)
+        else:
+            source.add(depth + 1, "p += 1")
+            _read_value(source, depth + 1, kind._replace(is_nullable=False), out)
+        source.add(depth, "elif n == 0:")
         source.add(depth + 1, f"{out} = None")
-        source.add(depth, f"elif {tag} == 2:")
-        _read_value(source, depth + 1, kind._replace(is_nullable=False), out)
+        source.add(depth + 1, "p += 1")
         source.add(depth, "else:")
         source.add(depth + 1, "malformed('a nullable field is neither null nor present')")
         return
     match kind.kind:
-        case "string":
-            _read_bytes(source, depth, out, "text[p:e]")
-            source.add(depth, f"if not {out}.isascii():")
-            source.add(depth + 1, f"{out} = value[p:e].decode()")
-            source.add(depth, "p = e")
-        case "bytes":
-            _read_bytes(source, depth, out, "value[p:e]")
-            source.add(depth, "p = e")
+        case "string" | "bytes":
+            _read_bytes(source, depth, kind, out, skip=0)
         case "boolean":
             source.add(depth, f"{out} = value[p]")
             source.add(depth, f"{out} = {out} == 1 if {out} < 2 else malformed('a truth value is neither 0 nor 1')")
             source.add(depth, "p += 1")
+        case "long" if kind.is_time:
+            source.add(depth, f"{out} = -1")
+            source.add(depth, "if p + 6 <= size:")
+            source.add(depth + 1, "n, s, e = three_pairs(value, p)")
+            source.add(depth + 1, f"{out} = PAIR_MORE[n] + (PAIR_MORE[s] << 14) + (PAIR_LAST[e] << 28)")
+            source.add(depth, f"if {out} >= 0:")
+            source.add(depth + 1, f"{out} = ({out} >> 1) ^ -({out} & 1)")
+            source.add(depth + 1, "p += 6")
+            source.add(depth, "else:")
+            source.add(depth + 1, f"{out}, p = read_long(value, p)")
         case "int" | "long":
             source.add(depth, f"{out} = value[p]")
             source.add(depth, f"if {out} > 127:")
@@ -120,17 +152,25 @@ def _read_value(source: _Source, depth: int, kind: Type, out: str) -> None:
             _read_blocks(source, depth, kind, out)
 
 
-def _read_bytes(source: _Source, depth: int, out: str, content: str) -> None:
-    # Lengths up to 63 without a call; an odd byte is a negative length, one above 127 goes on. A short slice at the
-    # end shows itself: whatever is read next, or the final check, stands beyond the message.
-    source.add(depth, "n = value[p]")
+def _read_bytes(source: _Source, depth: int, kind: Type, out: str, *, skip: int) -> None:
+    """A string or bytes whose length stands `skip` bytes on.
+
+    Lengths up to 63 without a call; an odd byte is a negative length, one above 127 goes on. A short slice at the
+    end shows itself: whatever is read next, or the final check, stands beyond the message.
+    """
+    source.add(depth, f"n = value[p + {skip}]" if skip else "n = value[p]")
     source.add(depth, "if n & 129:")
-    source.add(depth + 1, "n, p = read_length(value, p)")
-    source.add(depth + 1, "e = p + n")
+    source.add(depth + 1, f"n, s = read_length(value, p + {skip})")
+    source.add(depth + 1, "p = s + n")
     source.add(depth, "else:")
-    source.add(depth + 1, "p += 1")
-    source.add(depth + 1, "e = p + (n >> 1)")
-    source.add(depth, f"{out} = {content}")
+    source.add(depth + 1, f"s = p + {skip + 1}")
+    source.add(depth + 1, "p = s + (n >> 1)")
+    if kind.kind == "bytes":
+        source.add(depth, f"{out} = value[s:p]")
+        return
+    source.add(depth, f"{out} = text[s:p]")
+    source.add(depth, f"if not {out}.isascii():")
+    source.add(depth + 1, f"{out} = value[s:p].decode()")
 
 
 def _read_blocks(source: _Source, depth: int, kind: Type, out: str) -> None:
@@ -174,15 +214,19 @@ def make_decoder(fields: Sequence[Field], *, as_dict: bool) -> Decoder:
     source = _Source(as_dict=as_dict)
     source.add(0, "def decode(value, p):")
     source.add(1, "text = value.decode('latin-1')")  # slices of it are the strings, where they are ASCII
+    source.add(1, "size = len(value)")
     record = _read_fields(source, 1, fields)
-    source.add(1, "if p != len(value):")
-    source.add(2, "malformed('bytes are left over' if p < len(value) else 'the message is truncated')")
+    source.add(1, "if p != size:")
+    source.add(2, "malformed('bytes are left over' if p < size else 'the message is truncated')")
     source.add(1, f"return {record}")
     scope: dict[str, object] = {
         "read_long": read_long,
         "read_length": read_length,
         "read_block": read_block,
         "malformed": _malformed,
+        "three_pairs": _three_pairs,
+        "PAIR_MORE": _PAIR_MORE,
+        "PAIR_LAST": _PAIR_LAST,
     }
     exec("\n".join(source.lines), scope)
     return cast("Decoder", scope["decode"])
