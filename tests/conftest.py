@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.embedded.broker_io import EmbeddedBroker
 from pipeline.embedded.kafka_io import KafkaNode, KafkaUnavailable
 
 _MARK_OF_FIXTURE = {"kafka": "kafka", "clickhouse_server": "clickhouse"}
@@ -40,3 +41,10 @@ def kafka() -> Iterator[KafkaNode]:
 def topic_prefix() -> str:
     """A prefix of topics, groups and transactional ids that no other test of any run uses, such as `t4711-3.`"""
     return f"t{os.getpid()}-{next(_prefix_numbers)}."
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """The in-process broker, from the standard package set only: no transactions to speak of, 4 partitions a topic."""
+    with EmbeddedBroker() as broker:
+        yield broker
