@@ -1,0 +1,27 @@
+"""The command line: `pstn …`."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli import ledger, topics
+from pipeline.cli.worker import worker
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A streaming rating pipeline for telephone calls. First time? `pstn demo` shows all of it on this machine.",
+)
+cli.add_typer(topics.app, name="topics")
+cli.add_typer(ledger.app, name="ledger")
+cli.command()(worker)
+
+
+def main() -> None:
+    """Entry point of the `pstn` command."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

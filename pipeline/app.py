@@ -1,0 +1,255 @@
+"""Composition root: the only file that knows every other package.
+
+Faust is the host (app, agents, channels, services, web); it neither consumes nor produces, because its own recovery
+and commits do not hold money. `pstn worker` runs this app, and so does `faust -A pipeline.app worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterable, Callable
+from typing import Any
+
+import faust
+import prometheus_client
+import structlog
+from faust.app.base import BootStrategy
+from mode import Service
+
+from pipeline.base.avro import codec
+from pipeline.base.calendar import MS_PER_DAY
+from pipeline.base.check_io import TopicCheck
+from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.membership_io import Membership
+from pipeline.base.record import Effect
+from pipeline.base.resources_io import resource_path
+from pipeline.base.rules import Rules
+from pipeline.base.settings_io import Role, Settings
+from pipeline.base.topics import COMMANDS, INPUTS
+from pipeline.charge.tables import Tables
+from pipeline.charge.tables_io import load_tables
+from pipeline.debit import agent as rating
+from pipeline.debit.ledger import Ledger
+from pipeline.debit.partition_io import LedgerPartition
+from pipeline.emit.downstream_io import Delivery, DownstreamPartition
+
+log = structlog.get_logger(__name__)
+
+# Every partition of every topic of a role may have one batch under way; the loader gathers them into one insert.
+_EFFECT_CONCURRENCY = 64
+_CHANNEL_SLICES_MAX = 64
+
+
+class _Boot(BootStrategy):  # type: ignore[misc]  # faust is untyped
+    """No consumer of Faust's own: with one, a rebalance of its group empties every channel's queue."""
+
+    enable_kafka_consumer = False
+    enable_kafka_producer = False
+
+
+class LedgerApp(faust.App):  # type: ignore[misc]
+    """The worker's app; `fatal` holds what stopped it, `memberships` what it owns."""
+
+    BootStrategy = _Boot
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            settings.group("worker"),
+            broker=f"kafka://{settings.bootstrap_servers}",
+            web_enabled=settings.web_port != 0,
+            web_bind=settings.web_host,
+            web_port=settings.web_port or 6066,
+        )
+        self.settings = settings
+        self.memberships: dict[Role, Membership] = {}
+        self.fatal: BaseException | None = None
+        self.stopping = asyncio.Event()
+
+    async def on_fatal(self, error: BaseException) -> None:
+        """Ends the worker: going on would write on broken books."""
+        log.critical("worker_stops", error=str(error) or repr(error))
+        self.fatal = self.fatal or error
+        self.stopping.set()
+
+
+def create_app(
+    settings: Settings, *, make_effects: Callable[[LedgerApp], dict[Role, Effect]] | None = None
+) -> LedgerApp:
+    """An app with the roles of `settings`; connects to nothing yet. TableError when a rating table is wrong."""
+    app = LedgerApp(settings)
+    clients = KafkaClients(settings)
+    check = TopicCheck(settings)
+    decisions = app.channel(maxsize=_CHANNEL_SLICES_MAX)
+    app.agent(decisions, name="rate")(rating.rate)
+    tables = load_tables(settings.tables or resource_path("rating_tables")) if "ledger" in settings.roles else None
+    downstream = [role for role in settings.roles if role != "ledger"]
+    deliveries = {role: app.channel(maxsize=_EFFECT_CONCURRENCY) for role in downstream}
+    effects: dict[Role, Effect] = {}
+    for role in downstream:
+        app.agent(deliveries[role], name=role, concurrency=_EFFECT_CONCURRENCY)(_effect_agent(role, effects))
+
+    @app.service  # type: ignore[untyped-decorator]
+    class Roles(Service):  # type: ignore[misc]
+        """Starts what the settings name, in the order in which it stops again: memberships first."""
+
+        async def on_start(self) -> None:
+            app.flow_control.resume()  # nobody else does without a consumer of Faust's own
+            await check.at_start()
+            effects.update((make_effects or default_effects)(app))
+            for role in settings.roles:
+                app.memberships[role] = self._membership(role)
+                await self.add_runtime_dependency(app.memberships[role])
+
+        async def on_shutdown(self) -> None:
+            for effect in effects.values():
+                await effect.close()
+
+        def _membership(self, role: Role) -> Membership:
+            topics = INPUTS if role == "ledger" else effects[role].topics
+            return Membership(
+                role=role,
+                group=settings.group(role),
+                topics=[settings.topic(topic) for topic in topics],
+                clients=clients,
+                make_owner=self._ledger_partition if role == "ledger" else self._downstream(role),
+                beacon=self.beacon,
+                loop=self.loop,
+            )
+
+        def _ledger_partition(self, number: int) -> LedgerPartition:
+            assert tables is not None
+            return LedgerPartition(
+                number,
+                settings=settings,
+                clients=clients,
+                membership=lambda: app.memberships["ledger"],
+                make_ledger=lambda partition: make_ledger(partition, settings=settings, tables=tables),
+                decide=decisions.put,
+                check_topics=check.against_checkpoint,
+                on_fatal=app.on_fatal,
+            )
+
+        def _downstream(self, role: Role) -> Callable[[int], DownstreamPartition]:
+            return lambda number: DownstreamPartition(
+                number,
+                role=role,
+                topics=effects[role].topics,
+                settings=settings,
+                clients=clients,
+                membership=lambda: app.memberships[role],
+                deliver=deliveries[role].put,
+            )
+
+        if "ledger" in settings.roles:
+
+            @Service.task  # type: ignore[untyped-decorator]
+            async def _tick(self) -> None:
+                """Lets time pass for accounts without traffic: one command into each owned partition."""
+                producer = clients.plain_producer()
+                await producer.start()
+                try:
+                    while not self.should_stop:
+                        await self.sleep(settings.tick_interval_s)
+                        for number in list(app.memberships["ledger"].owners):
+                            await producer.send_and_wait(
+                                settings.topic(COMMANDS),
+                                tick_command(number, int(time.time() * 1000)),
+                                partition=number,
+                            )
+                finally:
+                    await producer.stop()
+
+    @app.page("/metrics")  # type: ignore[untyped-decorator]
+    async def metrics(web: Any, request: Any) -> Any:  # faust's web is untyped
+        return web.bytes(prometheus_client.generate_latest(), content_type="text/plain; version=0.0.4")
+
+    @app.page("/healthz")  # type: ignore[untyped-decorator]
+    async def healthz(web: Any, request: Any) -> Any:
+        owned = {role: sorted(membership.owners) for role, membership in app.memberships.items()}
+        healthy = app.fatal is None and not app.stopping.is_set()
+        return web.json({"healthy": healthy, "owned": owned}, status=200 if healthy else 503)
+
+    return app
+
+
+def _effect_agent(role: Role, effects: dict[Role, Effect]) -> Callable[[AsyncIterable[Delivery]], Any]:
+    async def handle(deliveries: AsyncIterable[Delivery]) -> None:
+        async for delivery in deliveries:
+            if delivery.done.cancelled():
+                continue
+            try:
+                await effects[role].handle(delivery.records)
+            except Exception as error:
+                if not delivery.done.done():
+                    delivery.done.set_exception(error)
+            else:
+                if not delivery.done.done():
+                    delivery.done.set_result(None)
+
+    handle.__name__ = handle.__qualname__ = f"{role}_agent"
+    return handle
+
+
+def make_ledger(partition: int, *, settings: Settings, tables: Tables) -> Ledger:
+    """Empty books of one partition, to be restored."""
+    rules = Rules(
+        duplicate_window_ms=settings.duplicate_window_days * MS_PER_DAY,
+        call_age_ms_max=settings.call_age_days_max * MS_PER_DAY,
+        international_quota_closes_domestic=settings.international_quota_closes_domestic,
+        overdraft_allowed=settings.overdraft_allowed,
+    )
+    return Ledger(partition, settings.partition_count, tables, rules)
+
+
+def tick_command(partition: int, now_ms: int) -> bytes:
+    """A command that lets time pass for a partition's accounts; the broker's time decides, not `now_ms`."""
+    fields = {"command_id": f"tick-{partition}-{now_ms}", "tenant_id": "", "kind": "tick", "issued_by": "timer"}
+    return codec("account_command").encode(fields)
+
+
+async def run_worker(
+    settings: Settings,
+    *,
+    make_effects: Callable[[LedgerApp], dict[Role, Effect]] | None = None,
+    on_started: Callable[[LedgerApp], None] | None = None,
+) -> None:
+    """Runs until SIGTERM, SIGINT or `app.stopping`. Raises what stopped it when that was not asked for."""
+    app = create_app(settings, make_effects=make_effects)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, app.stopping.set)
+    try:
+        await app.start()
+        if on_started is not None:
+            on_started(app)
+        await app.stopping.wait()
+    finally:
+        await app.stop()
+    if app.fatal is not None:
+        raise app.fatal
+
+
+def configure_logging(settings: Settings) -> None:
+    """One line for each event: console on a terminal, JSON elsewhere. Libraries speak from warnings up."""
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[*shared, renderer],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True
+    )
+    # A transaction that follows the last one closely is retried while the broker writes markers: harmless.
+    logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)

@@ -1,0 +1,125 @@
+"""Kafka clients as the workers use them, and reading a compacted topic to its true end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+
+from pipeline.base.settings_io import Settings
+
+# Caps what a partition's consumer holds in memory and therefore a slice.
+PARTITION_FETCH_BYTES_MAX = 8 * 1024 * 1024
+# Below the broker's default limit of 1,048,588 bytes for a batch, its header included.
+BATCH_BYTES_MAX = 900_000
+# One record above BATCH_BYTES_MAX (a reject that carries a large original) travels in a batch of its own.
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+_RESTORE_POLL_MS = 200
+
+
+class PartitionStalled(Exception):
+    """A partition cannot be taken over now; the message says which, why, and what to do. Tried again later."""
+
+
+class WorkerMustStop(Exception):
+    """Going on would lose or double money; one line for a person: what is wrong, where, what to type."""
+
+
+class KafkaClients:
+    """Makes clients of one cluster. Each owned partition has its own, so nothing else can move its position."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._common: dict[str, Any] = {"bootstrap_servers": settings.bootstrap_servers}
+        # The embedded broker's checksums are wrong.
+        self._consuming = self._common | {"check_crcs": not settings.embedded_broker}
+
+    def membership_consumer(self, group: str) -> AIOKafkaConsumer:
+        """A group consumer that only learns which partitions are its own; it never reads a record."""
+        return AIOKafkaConsumer(
+            **self._consuming,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=self._settings.session_timeout_ms,
+            heartbeat_interval_ms=max(200, self._settings.session_timeout_ms // 10),
+            # aiokafka's default is the session timeout, too short to finish a slice and let go.
+            rebalance_timeout_ms=self._settings.rebalance_timeout_ms,
+            partition_assignment_strategy=[RangePartitionAssignor],
+        )
+
+    def reader(self, *, committed: bool = True) -> AIOKafkaConsumer:
+        """A consumer without a group for `assign`; an offset that is gone is an error, never a jump."""
+        return AIOKafkaConsumer(
+            **self._consuming,
+            isolation_level="read_committed" if committed else "read_uncommitted",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
+        )
+
+    def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
+        """Starting it fences every earlier producer of the same id and aborts what that one left open."""
+        return AIOKafkaProducer(
+            **self._common,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=self._settings.transaction_timeout_ms,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=REQUEST_BYTES_MAX,
+            # The broker is still writing markers when the next transaction begins: 10 ms keeps the retry short.
+            retry_backoff_ms=10,
+        )
+
+    def plain_producer(self) -> AIOKafkaProducer:
+        """For commands: acknowledged by all replicas, idempotent."""
+        return AIOKafkaProducer(**self._common, acks="all", enable_idempotence=not self._settings.embedded_broker)
+
+    async def high_watermark(self, partition: TopicPartition) -> int:
+        """The end of the log as `read_uncommitted` sees it.
+
+        The end under `read_committed` is the last stable offset, which a foreign open transaction holds back: a
+        restore to there came back with an old checkpoint and charged every call since once more.
+        """
+        consumer = self.reader(committed=False)
+        await consumer.start()
+        try:
+            return int((await consumer.end_offsets([partition]))[partition])
+        finally:
+            await consumer.stop()
+
+
+async def read_to_end(
+    consumer: AIOKafkaConsumer,
+    partition: TopicPartition,
+    *,
+    start_offset: int,
+    end_offset: int,
+    stall_s: float,
+    take: Callable[[list[ConsumerRecord]], None],
+) -> None:
+    """Hands every committed record in [start, end) to `take`, then returns; cancellable between two fetches.
+
+    PartitionStalled when nothing moves for `stall_s`: somebody's open transaction holds the partition.
+    """
+    consumer.assign([partition])
+    consumer.seek(partition, start_offset)
+    position = start_offset
+    moved_at_s = time.monotonic()
+    while position < end_offset:
+        fetched = await consumer.getmany(partition, timeout_ms=_RESTORE_POLL_MS)
+        if records := fetched.get(partition):
+            take(records)
+        now_position = await consumer.position(partition)
+        if now_position > position:
+            position, moved_at_s = now_position, time.monotonic()
+        elif time.monotonic() - moved_at_s > stall_s:
+            raise PartitionStalled(
+                f"{partition.topic} partition {partition.partition}: the last stable offset stays at {position}, below"
+                f" the high watermark {end_offset}, for {stall_s:g} s: a transaction that is not the ledger's is open"
+                " in it; find its producer with `kafka-transactions.sh find-hanging` and abort it"
+            )
+        await asyncio.sleep(0)

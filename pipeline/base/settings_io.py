@@ -1,0 +1,60 @@
+"""Settings of a deployment: environment variables `PSTN_…`, overridden by command-line options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Role = Literal["ledger", "loader", "notifier", "payments"]
+ROLES: tuple[Role, ...] = ("ledger", "loader", "notifier", "payments")
+
+
+class Settings(BaseSettings):
+    """One worker's settings. Each field is the variable `PSTN_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="PSTN_", extra="forbid", frozen=True)
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port with commas")
+    topic_prefix: str = Field("pstn.", description="stands before every topic, group and transactional id")
+    partition_count: int = Field(12, ge=1, le=10_000, description="partitions of every topic; never changes")
+    replication_factor: int = Field(1, ge=1, le=15, description="replicas of every topic; 3 in production")
+    embedded_broker: bool = Field(
+        False, description="the broker is librdkafka's in-process cluster: no checksums, no settings, no isolation"
+    )
+
+    roles: tuple[Role, ...] = Field(ROLES, description="what this worker does")
+    tables: Path | None = Field(None, description="folder of the rating tables; default: those shipped")
+    warehouse: str = Field("chdb:warehouse", description="clickhouse://host:port/database or chdb:FOLDER")
+    outbox: Path = Field(Path("outbox"), description="folder that takes the notices as mails")
+    declined_tenants: str = Field(
+        "", description="regular expression of the tenants whose simulated card has expired; empty: one in ten"
+    )
+
+    web_host: str = Field("127.0.0.1", description="address of /metrics and /healthz")
+    web_port: int = Field(6066, ge=0, le=65_535, description="port of /metrics and /healthz")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
+
+    session_timeout_ms: int = Field(30_000, ge=1_000, description="silence after which a worker counts as dead")
+    rebalance_timeout_ms: int = Field(60_000, ge=1_000, description="time that workers have to let go at a rebalance")
+    transaction_timeout_ms: int = Field(60_000, ge=1_000, description="fencing, not this, frees a dead owner's hold")
+    restore_stall_s: float = Field(30, gt=0, description="a restore without progress for so long is given up")
+    slice_records_max: int = Field(2_000, ge=1, description="records in one transaction")
+    slice_cpu_ms: int = Field(50, ge=1, description="CPU time of one slice, so that the loop stays responsive")
+    linger_ms: int = Field(50, ge=0, description="pause between two slices of a partition that is not behind")
+    tick_interval_s: float = Field(60, gt=0, description="how often time is let pass for accounts without traffic")
+
+    duplicate_window_days: int = Field(7, ge=1, description="re-sent calls are recognised for so long (D: step 1)")
+    call_age_days_max: int = Field(400, ge=1, description="older calls are rejected")
+    international_quota_closes_domestic: bool = Field(False, description="R23: the end of either quota closes both")
+    overdraft_allowed: bool = Field(True, description="R61: a call that took place is charged below zero")
+
+    def topic(self, name: str) -> str:
+        """Full name of a topic."""
+        return self.topic_prefix + name
+
+    def group(self, role: str) -> str:
+        """Consumer group of a role; also the stem of the ledger's transactional ids."""
+        return f"{self.topic_prefix}{role}"

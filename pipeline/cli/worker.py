@@ -1,0 +1,52 @@
+"""`pstn worker`: runs the roles of this process until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.base.reject import InvariantBroken
+from pipeline.base.settings_io import ROLES
+from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.topics import Bootstrap, Prefix
+
+EXIT_BROKEN = 70
+
+
+def worker(
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    roles: Annotated[str | None, typer.Option(help=f"any of {','.join(ROLES)} [default all]")] = None,
+    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables [default: those shipped]")] = None,
+    warehouse: Annotated[str | None, typer.Option(help="clickhouse://host:port/database or chdb:FOLDER")] = None,
+    outbox: Annotated[Path | None, typer.Option(help="folder that takes the notices")] = None,
+    web_port: Annotated[
+        int | None, typer.Option(help="port of /metrics and /healthz; 0 is none [default 6066]")
+    ] = None,
+) -> None:
+    """Price, debit, load, notify and pay. SIGTERM finishes the slice and leaves the group.
+
+    Every setting is also an environment variable PSTN_..., see the README. Exit code 2: a setting or the outside is
+    wrong; 70: the books contradict themselves and nothing more was written.
+    """
+    chosen = tuple(role.strip() for role in roles.split(",")) if roles else None
+    settings = load_settings(
+        bootstrap_servers=bootstrap,
+        topic_prefix=prefix,
+        roles=chosen,
+        tables=tables,
+        warehouse=warehouse,
+        outbox=outbox,
+        web_port=web_port,
+    )
+    from pipeline.app import configure_logging, run_worker  # a help page need not wait for Faust and chDB
+
+    configure_logging(settings)
+    with one_line():
+        try:
+            asyncio.run(run_worker(settings))
+        except InvariantBroken as error:
+            raise fail(f"the books contradict themselves: {error}", EXIT_BROKEN) from None

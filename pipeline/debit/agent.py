@@ -1,0 +1,20 @@
+"""The rating agent: decides one slice at a time. It computes; what comes in and goes out is the partition's affair."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+
+from pipeline.debit.partition_io import Decision
+from pipeline.emit.encode import encode_slice
+
+
+async def rate(decisions: AsyncIterable[Decision]) -> None:
+    """Answers each Decision. Faust acknowledges an event whose agent raises, so an error travels in the answer."""
+    async for decision in decisions:
+        if decision.answer.cancelled():
+            continue
+        try:
+            decided = decision.ledger.apply_slice(decision.records)
+            decision.answer.set_result((decided, encode_slice(decided)))
+        except Exception as error:
+            decision.answer.set_exception(error)

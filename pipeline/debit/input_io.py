@@ -1,0 +1,131 @@
+"""One input topic of one owned partition: fetches ahead, checks what the broker stamped, hands out records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
+from pipeline.base.metrics_io import LAG_RECORDS, LAG_SECONDS, UNSTABLE_RECORDS
+from pipeline.base.record import InputRecord
+from pipeline.base.reject import InvariantBroken
+
+FORWARDED_FROM = "forwarded-from"
+_LOG_APPEND_TIME = 1
+_FETCH_WAIT_MS = 1_000
+
+
+class Input:
+    """Reads one topic partition from the checkpoint on.
+
+    A consumer of its own for each input: two topics in one consumer, one idle and one busy, halve its speed.
+    """
+
+    def __init__(
+        self, partition: TopicPartition, *, is_command: bool, clients: KafkaClients, checks_time: bool
+    ) -> None:
+        self.ready: deque[InputRecord] = deque()
+        self._partition = partition
+        self._is_command = is_command
+        self._checks_time = checks_time
+        self._consumer: AIOKafkaConsumer = clients.reader()
+        self._fetching: asyncio.Task[None] | None = None
+        self._last_offset = -1
+        self._position = 0
+
+    async def open(self, next_offset: int) -> None:
+        """Seeks to the checkpoint; WorkerMustStop when retention has taken records that were never applied."""
+        await self._consumer.start()
+        beginning = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+        if beginning > next_offset:
+            raise WorkerMustStop(self._trimmed(next_offset, beginning))
+        self._last_offset, self._position = next_offset - 1, next_offset
+        self._consumer.assign([self._partition])
+        self._consumer.seek(self._partition, next_offset)
+
+    async def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+        await self._consumer.stop()
+
+    def fetch(self) -> asyncio.Task[None] | None:
+        """The running fetch; starts one when nothing is at hand. None while something is."""
+        if self._fetching is not None and self._fetching.done():
+            finished, self._fetching = self._fetching, None
+            finished.result()
+        if self._fetching is None and not self.ready:
+            self._fetching = asyncio.create_task(self._fetch(_FETCH_WAIT_MS))
+        return self._fetching
+
+    async def fetch_now(self) -> None:
+        """Takes what has already arrived, without waiting for more."""
+        if self._fetching is None and not self.ready:
+            await self._fetch(0)
+
+    def at_end(self) -> bool:
+        """True when the broker has nothing more that is committed, as far as the last fetch told."""
+        stable = self._consumer.last_stable_offset(self._partition)
+        if stable is None or stable < 0:
+            stable = self._consumer.highwater(self._partition)
+        # The consumer's position has stepped over transaction markers, which the last record's offset has not.
+        return stable is None or self._position >= stable
+
+    def report(self, now_s: float) -> None:
+        """Lag in records and seconds, and the distance that an open transaction makes."""
+        highwater = self._consumer.highwater(self._partition)
+        if highwater is None:
+            return
+        topic, number = self._partition.topic, str(self._partition.partition)
+        behind = 0 if self.at_end() and not self.ready else max(0, highwater - 1 - self._last_offset + len(self.ready))
+        LAG_RECORDS.labels("ledger", topic, number).set(behind)
+        oldest_ms = self.ready[0].now_ms if self.ready else None
+        LAG_SECONDS.labels("ledger", topic, number).set(max(0.0, now_s - oldest_ms / 1000) if oldest_ms else 0.0)
+        stable = self._consumer.last_stable_offset(self._partition)
+        if stable is not None and stable >= 0:
+            UNSTABLE_RECORDS.labels(topic, number).set(max(0, highwater - stable))
+
+    async def _fetch(self, wait_ms: int) -> None:
+        try:
+            fetched = await self._consumer.getmany(self._partition, timeout_ms=wait_ms)
+        except OffsetOutOfRangeError as error:
+            beginning = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+            raise WorkerMustStop(self._trimmed(self._last_offset + 1, beginning)) from error
+        self._position = await self._consumer.position(self._partition)
+        for record in fetched.get(self._partition, ()):
+            self.ready.append(self._checked(record))
+
+    def _checked(self, record: ConsumerRecord) -> InputRecord:
+        # Holes are normal (markers, compaction); going back is not.
+        if record.offset <= self._last_offset:
+            raise InvariantBroken(
+                f"{record.topic}-{record.partition}: offset {record.offset} after {self._last_offset}"
+            )
+        if self._checks_time and record.timestamp_type != _LOG_APPEND_TIME:
+            raise WorkerMustStop(
+                f"topic {record.topic} partition {record.partition} offset {record.offset} carries the sender's time: "
+                "set message.timestamp.type=LogAppendTime with `pstn topics create --repair`"
+            )
+        self._last_offset = record.offset
+        forwarded_from = next(
+            (v.decode("utf-8", "replace") for key, v in record.headers if key == FORWARDED_FROM), None
+        )
+        return InputRecord(
+            self._is_command,
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            record.value or b"",
+            forwarded_from,
+        )
+
+    def _trimmed(self, next_offset: int, beginning: int) -> str:
+        return (
+            f"topic {self._partition.topic} partition {self._partition.partition}: records {next_offset} to "
+            f"{beginning - 1} were deleted before they were applied; those calls are lost here: have the switches send "
+            "them again, then accept the gap with `pstn ledger skip`"
+        )

@@ -1,0 +1,82 @@
+"""Reads a partition's books back from the credit table, and the digests that still count from seen-calls."""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from pipeline.base.ids import CHECKPOINT_KEY
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
+from pipeline.base.settings_io import Settings
+from pipeline.base.topics import CREDIT_TABLE, SEEN_CALLS
+from pipeline.debit.checkpoint import Checkpoint
+from pipeline.debit.ledger import Ledger
+
+
+async def restore(ledger: Ledger, *, clients: KafkaClients, settings: Settings) -> Checkpoint:
+    """Fills `ledger` and returns its checkpoint. WorkerMustStop when there is none or the table was trimmed."""
+    number = ledger.partition
+    table = TopicPartition(settings.topic(CREDIT_TABLE), number)
+    end_offset = await clients.high_watermark(table)
+    consumer = clients.reader()
+    await consumer.start()
+    try:
+        checkpoint, decided_ms = await _restore_table(ledger, consumer, table, end_offset, settings)
+        seen = TopicPartition(settings.topic(SEEN_CALLS), number)
+        await _restore_seen(ledger, consumer, seen, await clients.high_watermark(seen), decided_ms, settings)
+    finally:
+        await consumer.stop()
+    ledger.resume(checkpoint)
+    return checkpoint
+
+
+async def _restore_table(
+    ledger: Ledger, consumer: AIOKafkaConsumer, table: TopicPartition, end_offset: int, settings: Settings
+) -> tuple[Checkpoint, int]:
+    found: tuple[bytes, int] | None = None
+
+    def take(records: list[ConsumerRecord]) -> None:
+        nonlocal found
+        for record in records:
+            if record.key == CHECKPOINT_KEY:
+                found = (record.value, record.timestamp)
+            else:
+                ledger.state.load(record.key, record.value)
+
+    beginning = (await consumer.beginning_offsets([table]))[table]
+    if settings.embedded_broker and beginning > 0:
+        raise WorkerMustStop(
+            f"the embedded broker has dropped the first {beginning} records of {table.topic} partition "
+            f"{table.partition}: it keeps about 5 MiB a partition; use fewer tenants, or a real Kafka"
+        )
+    await read_to_end(
+        consumer, table, start_offset=beginning, end_offset=end_offset, stall_s=settings.restore_stall_s, take=take
+    )
+    if found is None:
+        raise WorkerMustStop(
+            f"{table.topic} partition {table.partition} holds no checkpoint: for a new ledger type `pstn ledger init`; "
+            "for an old one this is the loss of the books: restore the topic first"
+        )
+    return Checkpoint.decode(found[0]), found[1]
+
+
+async def _restore_seen(
+    ledger: Ledger,
+    consumer: AIOKafkaConsumer,
+    seen: TopicPartition,
+    end_offset: int,
+    decided_ms: int,
+    settings: Settings,
+) -> None:
+    """From the first record that the broker took inside the window before the last decision (broker time only)."""
+    window_ms = settings.duplicate_window_days * 24 * 3600 * 1000
+    start = (await consumer.offsets_for_times({seen: max(0, decided_ms - window_ms)}))[seen]
+    if start is None:
+        return
+
+    def take(records: list[ConsumerRecord]) -> None:
+        for record in records:
+            ledger.seen.load(record.value)
+
+    await read_to_end(
+        consumer, seen, start_offset=start.offset, end_offset=end_offset, stall_s=settings.restore_stall_s, take=take
+    )

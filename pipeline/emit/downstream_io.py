@@ -1,0 +1,141 @@
+"""The owner of one partition of the output topics, for a role other than the ledger: read, effect, then position.
+
+Effects happen at least once and are harmless by identity. The position is committed by the membership alone, after
+the effect, so an owner that slept through a rebalance cannot move it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from pipeline.base import metrics_io as metrics
+from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.membership_io import Membership
+from pipeline.base.record import Consumed
+from pipeline.base.settings_io import Settings
+
+log = structlog.get_logger(__name__)
+
+_FETCH_WAIT_MS = 1_000
+_FETCH_RECORDS_MAX = 5_000
+_BACKOFF_S_MAX = 30.0
+
+
+class Delivery(NamedTuple):
+    """A batch on its way through a role's agent; `done` resolves when the effect is durable."""
+
+    records: Sequence[Consumed]
+    done: asyncio.Future[None]
+
+
+class DownstreamPartition:
+    """Owns partition `number` of each of the role's topics; `deliver` puts a Delivery before the role's agent."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        role: str,
+        topics: Sequence[str],
+        settings: Settings,
+        clients: KafkaClients,
+        membership: Callable[[], Membership],
+        deliver: Callable[[Delivery], Awaitable[None]],
+    ) -> None:
+        self.number = number
+        self._role = role
+        self._topics = [TopicPartition(settings.topic(topic), number) for topic in topics]
+        self._clients = clients
+        self._membership = membership
+        self._deliver = deliver
+        self._tasks: list[asyncio.Task[None]] = []
+        self._released = asyncio.Event()
+        self._released.set()
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._run(topic), name=f"{self._role}-{topic}") for topic in self._topics]
+
+    async def hold(self) -> None:
+        # An effect that runs may end after this: it is harmless, and only the membership moves the position.
+        self._released.clear()
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, topic: TopicPartition) -> None:
+        failures = 0
+        while True:
+            consumer = self._clients.reader()
+            try:
+                await consumer.start()
+                await self._seek(consumer, topic)
+                while True:
+                    handled = await self._one_batch(consumer, topic)
+                    failures = 0 if handled else failures
+            except Exception as error:
+                metrics.EFFECT_FAILURES.labels(self._role).inc()
+                failures += 1
+                log.warning(
+                    "effect_failed", role=self._role, topic=topic.topic, partition=topic.partition, error=repr(error)
+                )
+            finally:
+                await consumer.stop()
+            await asyncio.sleep(min(_BACKOFF_S_MAX, 0.5 * 2 ** min(failures, 10)))
+
+    async def _seek(self, consumer: AIOKafkaConsumer, topic: TopicPartition) -> None:
+        consumer.assign([topic])
+        beginning = (await consumer.beginning_offsets([topic]))[topic]
+        committed = await self._membership().committed(topic)
+        if committed is not None and committed < beginning:
+            log.error(
+                "results_trimmed",
+                role=self._role,
+                topic=topic.topic,
+                partition=topic.partition,
+                missing=beginning - committed,
+                hint="retention took records before this role had handled them: see docs/runbook.md, trimmed results",
+            )
+        consumer.seek(topic, max(beginning, committed or 0))
+
+    async def _one_batch(self, consumer: AIOKafkaConsumer, topic: TopicPartition) -> bool:
+        try:
+            fetched = await consumer.getmany(topic, timeout_ms=_FETCH_WAIT_MS, max_records=_FETCH_RECORDS_MAX)
+        except OffsetOutOfRangeError:
+            await self._seek(consumer, topic)
+            return False
+        next_offset = await consumer.position(topic)
+        self._report(consumer, topic, next_offset)
+        records = [
+            Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"") for r in fetched.get(topic, ())
+        ]
+        if not records:
+            return False
+        await self._released.wait()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._deliver(Delivery(records, done))
+        await done
+        self._membership().move(topic, next_offset)
+        metrics.EFFECTS_HANDLED.labels(self._role).inc(len(records))
+        newest_s = records[-1].timestamp_ms / 1000
+        metrics.LAG_SECONDS.labels(self._role, topic.topic, str(topic.partition)).set(max(0.0, time.time() - newest_s))
+        return True
+
+    def _report(self, consumer: AIOKafkaConsumer, topic: TopicPartition, next_offset: int) -> None:
+        highwater = consumer.highwater(topic)
+        if highwater is not None:
+            behind = max(0, highwater - next_offset)
+            metrics.LAG_RECORDS.labels(self._role, topic.topic, str(topic.partition)).set(behind)
+            if behind == 0:
+                metrics.LAG_SECONDS.labels(self._role, topic.topic, str(topic.partition)).set(0.0)

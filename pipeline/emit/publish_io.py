@@ -1,0 +1,70 @@
+"""One slice's outputs as one Kafka transaction: all of them or none.
+
+aiokafka commits a transaction whose batch the broker refused (too large, wrong time, sequence): the call was gone and
+its debit stayed. So every batch is awaited before the commit, and anything that fails aborts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from pipeline.base.reject import InvariantBroken
+
+Message = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes]]]
+"""Key, value, timestamp in ms, headers."""
+
+# An abort that the broker does not answer is left to the next owner's fence.
+_ABORT_TIMEOUT_S = 5
+
+
+async def publish(
+    producer: AIOKafkaProducer, outputs: Mapping[tuple[str, int], Iterable[Message]], *, timeout_s: float
+) -> None:
+    """Writes messages by (topic, partition) in one transaction. Raises unless it is known to be committed."""
+    await producer.begin_transaction()
+    try:
+        async with asyncio.timeout(timeout_s):
+            futures: list[asyncio.Future[object]] = []
+            for (topic, partition), messages in outputs.items():
+                futures += await _send(producer, topic, partition, messages)
+            await asyncio.gather(*futures)
+            await producer.commit_transaction()
+    except BaseException:
+        await _abort(producer)
+        raise
+
+
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, messages: Iterable[Message]
+) -> list[asyncio.Future[object]]:
+    futures = []
+    batch = producer.create_batch()
+    for message in messages:
+        if not _append(batch, message):
+            batch.close()
+            futures.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            if not _append(batch, message):
+                raise InvariantBroken(f"an empty batch for {topic} refuses a record")
+    if batch.record_count():
+        batch.close()
+        futures.append(await producer.send_batch(batch, topic, partition=partition))
+    return futures
+
+
+def _append(batch: Any, message: Message) -> bool:  # aiokafka is untyped
+    key, value, timestamp_ms, headers = message
+    return batch.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is not None
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(_ABORT_TIMEOUT_S):
+            await producer.abort_transaction()
+    except (KafkaError, AssertionError, TimeoutError):
+        return  # fenced, or the broker is gone: the next fence aborts what is open
