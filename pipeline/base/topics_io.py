@@ -39,6 +39,15 @@ def connect_admin(bootstrap_servers: str) -> AdminClient:
     return admin
 
 
+def touch_topics(admin: AdminClient, prefix: str, names: Iterable[str]) -> dict[str, TopicState]:
+    """The embedded broker's topics: made by being asked for; it knows neither ids nor settings."""
+    states = {}
+    for name in names:
+        partitions = admin.list_topics(prefix + name, timeout=_REQUEST_TIMEOUT_S).topics[prefix + name].partitions
+        states[name] = TopicState(name=name, topic_id="", partition_count=len(partitions), configs={})
+    return states
+
+
 def describe_topics(admin: AdminClient, prefix: str, names: Iterable[str]) -> dict[str, TopicState]:
     """State of each topic that exists, by its name without the prefix."""
     wanted = {prefix + name: name for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
 from pipeline.base.settings_io import Settings
@@ -68,9 +69,13 @@ async def _restore_seen(
     settings: Settings,
 ) -> None:
     """From the first record that the broker took inside the window before the last decision (broker time only)."""
-    window_ms = settings.duplicate_window_days * 24 * 3600 * 1000
+    window_ms = settings.duplicate_window_days * MS_PER_DAY
     start = (await consumer.offsets_for_times({seen: max(0, decided_ms - window_ms)}))[seen]
-    if start is None:
+    if start is not None:
+        start_offset = start.offset
+    elif settings.embedded_broker:  # which does not know times
+        start_offset = (await consumer.beginning_offsets([seen]))[seen]
+    else:
         return
 
     def take(records: list[ConsumerRecord]) -> None:
@@ -78,5 +83,5 @@ async def _restore_seen(
             ledger.seen.load(record.value)
 
     await read_to_end(
-        consumer, seen, start_offset=start.offset, end_offset=end_offset, stall_s=settings.restore_stall_s, take=take
+        consumer, seen, start_offset=start_offset, end_offset=end_offset, stall_s=settings.restore_stall_s, take=take
     )
