@@ -167,8 +167,19 @@ def shown(text: str) -> str:
 
 
 def readable_id(text: object) -> str | None:
-    """An id as it may stand in a reject: null unless it is of a believable form."""
-    return text if isinstance(text, str) and 0 < len(text) <= ID_CHARS_MAX else None
+    """An id as it may stand in a reject: null unless it is of a believable form that can be written."""
+    if not isinstance(text, str) or not 0 < len(text) <= ID_CHARS_MAX:
+        return None
+    return text if text.isascii() or is_utf8(text) else None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it can be written: a lone surrogate, which JSON allows, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse(cdr: Cdr, reason: Reason, detail: str) -> Rejected:
