@@ -1,0 +1,195 @@
+"""The loader: results from the topics into the warehouse, each at least once, shown once.
+
+Order: gather the rows of all partitions, insert them, return; the caller commits its position after that. A loader
+that dies in between inserts the same rows again: same key, same content, and FINAL shows them once. The position is
+never taken from the tables: a block that spans months is not atomic.
+While the store is away `handle` does not return, and no more than `_HELD_BYTES_MAX` of records are held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from pipeline.base.record import Consumed
+from pipeline.base.topics import ACCOUNT_EVENTS, RATED_CALLS, REJECTED
+from pipeline.warehouse.rows import Block, blocks_of, merged
+from pipeline.warehouse.store import Store, StoreAway, StoreRefused
+from pipeline.warehouse.store_io import migrate
+
+log = structlog.get_logger(__name__)
+
+WAREHOUSE_ROWS = Counter("pstn_warehouse_rows_total", "Rows inserted, those inserted again included", ["table"])
+WAREHOUSE_INSERT_SECONDS = Histogram(
+    "pstn_warehouse_insert_seconds", "One insert of one table", buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+)
+WAREHOUSE_AWAY = Gauge("pstn_warehouse_away", "1 while the warehouse does not take rows")
+
+# 10,000 rows a block cost 10 us a row; below a few thousand the parts that the engine must merge become many.
+_BLOCK_ROWS = 10_000
+# A result is about 420 bytes: 64 MiB hold 15 blocks. One record alone may be larger and still passes.
+_HELD_BYTES_MAX = 64 * 1024 * 1024
+# So that large originals of rejects do not make a block of hundreds of megabytes.
+_BLOCK_BYTES = 16 * 1024 * 1024
+_RETRY_WAIT_S_MAX = 10.0
+_CLOSE_TIMEOUT_S = 4.0
+
+
+class _Batch:
+    """Rows that will be inserted together, and who waits for them."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.waiting: list[asyncio.Future[None]] = []
+        self.row_count = 0
+        self.byte_count = 0
+        self.tables_done: set[str] = set()
+
+    @property
+    def is_full(self) -> bool:
+        return self.row_count >= _BLOCK_ROWS or self.byte_count >= _BLOCK_BYTES
+
+
+class Loader:
+    """An `Effect`. The store stays its maker's to close; the tables are made when they are not there."""
+
+    topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED)
+
+    def __init__(self, *, store: Store, gather_s: float = 0.2) -> None:
+        """`gather_s`: how long the first row waits for others."""
+        self._store = store
+        self._gather_s = gather_s
+        self._has_tables = False
+        self._batch = _Batch()
+        self._held_bytes = 0
+        self._room = asyncio.Condition()
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+        # Decoding the next batch goes on while an insert waits for the server.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="warehouse-load")
+
+    async def handle(self, records: Sequence[Consumed]) -> None:
+        """Returns when the rows are in the store. StoreRefused when they can never be: nothing may be committed."""
+        byte_count = sum(len(record.value) for record in records)
+        await self._take_room(byte_count)
+        try:
+            blocks = await asyncio.get_running_loop().run_in_executor(self._threads, blocks_of, records)
+            if blocks:
+                await self._join_batch(blocks, byte_count)
+        finally:
+            await self._give_room(byte_count)
+
+    async def close(self) -> None:
+        """Inserts what has been gathered; if the store is away, gives it up: nobody has committed it."""
+        self._closing.set()
+        self._full.set()
+        self._arrived.set()
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher], timeout=_CLOSE_TIMEOUT_S)
+            self._flusher.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _take_room(self, byte_count: int) -> None:
+        async with self._room:
+            await self._room.wait_for(lambda: self._held_bytes == 0 or self._held_bytes + byte_count <= _HELD_BYTES_MAX)
+            self._held_bytes += byte_count
+
+    async def _give_room(self, byte_count: int) -> None:
+        async with self._room:
+            self._held_bytes -= byte_count
+            self._room.notify_all()
+
+    async def _join_batch(self, blocks: list[Block], byte_count: int) -> None:
+        if self._closing.is_set():
+            raise StoreAway("the loader is closing")
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush_until_closed(), name="warehouse-flusher")
+        inserted = asyncio.get_running_loop().create_future()
+        self._batch.blocks.extend(blocks)
+        self._batch.waiting.append(inserted)
+        self._batch.row_count += sum(block.row_count for block in blocks)
+        self._batch.byte_count += byte_count
+        self._arrived.set()
+        if self._batch.is_full:
+            self._full.set()
+        await inserted
+
+    async def _flush_until_closed(self) -> None:
+        while True:
+            await self._arrived.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._gather_s)
+            batch, self._batch = self._batch, _Batch()
+            if not self._closing.is_set():
+                self._arrived.clear()
+                self._full.clear()
+            elif not batch.blocks:
+                return
+            await self._insert(batch)
+
+    async def _insert(self, batch: _Batch) -> None:
+        outcome: BaseException | None = None
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(StoreAway),
+                wait=wait_random_exponential(multiplier=0.2, max=_RETRY_WAIT_S_MAX),
+                stop=lambda _: self._closing.is_set(),
+                sleep=self._sleep_unless_closing,
+                before_sleep=self._say_that_it_is_away,
+                reraise=True,
+            ):
+                with attempt:
+                    await asyncio.get_running_loop().run_in_executor(self._threads, self._insert_blocks, batch)
+            WAREHOUSE_AWAY.set(0)
+        except BaseException as error:
+            outcome = error
+        for inserted in batch.waiting:
+            if inserted.done():  # who waited was cancelled: its partition went to another owner
+                continue
+            if outcome is None:
+                inserted.set_result(None)
+            else:
+                inserted.set_exception(_for_one_waiter(outcome))
+        if isinstance(outcome, asyncio.CancelledError):
+            raise outcome
+
+    def _insert_blocks(self, batch: _Batch) -> None:
+        """In a thread. After a failure the table that failed is inserted again as a whole."""
+        try:
+            if not self._has_tables:
+                migrate(self._store)
+                self._has_tables = True
+            for block in merged(batch.blocks):
+                if block.table.name in batch.tables_done:
+                    continue
+                with WAREHOUSE_INSERT_SECONDS.time():
+                    self._store.insert(block.table.name, block.table.column_types, block.columns)
+                batch.tables_done.add(block.table.name)
+                WAREHOUSE_ROWS.labels(block.table.name).inc(block.row_count)
+        except StoreRefused:
+            self._has_tables = False  # a server that was replaced by an empty one gets its tables at the next try
+            raise
+
+    async def _sleep_unless_closing(self, duration_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), duration_s)
+
+    def _say_that_it_is_away(self, state: RetryCallState) -> None:
+        WAREHOUSE_AWAY.set(1)
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("warehouse_away", store=self._store.name, attempt=state.attempt_number, error=str(error))
+
+
+def _for_one_waiter(error: BaseException) -> BaseException:
+    """An exception of its own for each: a shared one would collect the tracebacks of all."""
+    if isinstance(error, StoreAway | StoreRefused):
+        return type(error)(str(error))
+    return StoreAway("the loader is closing") if isinstance(error, asyncio.CancelledError) else error
