@@ -1,0 +1,259 @@
+"""A rate deck answers one question: which row prices a number (records.md section 4).
+
+Rows of another class are no candidates; then the longest prefix wins; then a row with the call's class before one
+without. A number's first four digits lead to a small ordered list, which is searched; lists are made when first asked
+for, so that a deck of a million rows loads fast and answers as fast as one of a thousand.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+DIRECTIONS = ("outbound", "inbound")
+NUMBER_CLASSES = ("geographic", "mobile", "toll_free", "premium", "shared_cost", "emergency", "unknown")
+
+LEAD_DIGITS = 4
+"""At most 10,000 lists: about 100 rows each at a million rows, or 1,250 if all of them lie under +1."""
+
+_AFTER_DIGITS = ":"  # sorts after every digit: the end of the range below a prefix
+_MASK = "*"
+
+
+class RateRow(NamedTuple):
+    """One price. `number_class` is empty for any class; money in micro-units of the tariff's currency."""
+
+    prefix: str
+    direction: str
+    number_class: str
+    destination: str
+    iso2: str
+    rate_micros_per_minute: int
+    connection_fee_micros: int
+
+    @property
+    def price(self) -> tuple[int, int]:
+        """What tells a dearer row from a cheaper one: rate and fee, in micro-units."""
+        return self.rate_micros_per_minute, self.connection_fee_micros
+
+
+class Match(NamedTuple):
+    """The row for what is known of a number, and whether a longer row at another price could apply to the rest."""
+
+    row: RateRow | None
+    is_ambiguous: bool
+
+
+class Deck:
+    """All rows of one tariff that came into force together, at `valid_from_ms` (00:00 UTC of the date in its name)."""
+
+    __slots__ = ("_any", "_of_class", "row_count", "table_version", "tariff", "valid_from_ms")
+
+    def __init__(
+        self, *, tariff: str, valid_from_ms: int, table_version: tuple[str, str, str], rows: Iterable[RateRow]
+    ) -> None:
+        """`rows` holds each (prefix, direction, class) once: the loader's duty."""
+        self.tariff = tariff
+        self.valid_from_ms = valid_from_ms
+        self.table_version = table_version
+        tables = {(direction, ""): _Table() for direction in DIRECTIONS}
+        for row in rows:
+            tables.setdefault((row.direction, row.number_class), _Table()).add(row)
+        self.row_count = sum(len(table.by_prefix) for table in tables.values())
+        self._any = {direction: _Candidates(_Table(), tables[direction, ""]) for direction in DIRECTIONS}
+        self._of_class: dict[str, dict[str, _Candidates]] = {direction: {} for direction in DIRECTIONS}
+        for (direction, number_class), own in tables.items():
+            if number_class:
+                self._of_class[direction][number_class] = _Candidates(own, tables[direction, ""])
+
+    def find(self, direction: str, number: str, number_class: str) -> Match:
+        """`number`: digits with the country code, without `+`, the tail perhaps masked with `*`."""
+        candidates = self._of_class[direction].get(number_class)
+        if candidates is None:
+            candidates = self._any[direction]
+        if len(number) < candidates.known_size_min or number[-1] == _MASK:
+            return candidates.find_partly_known(number)
+        return candidates.find(number)
+
+    def row(self, direction: str, prefix: str, number_class: str) -> RateRow | None:
+        """Exactly this row, if the deck has it."""
+        if not number_class:
+            return self._any[direction].unclassed.by_prefix.get(prefix)
+        candidates = self._of_class[direction].get(number_class)
+        return None if candidates is None else candidates.own.by_prefix.get(prefix)
+
+    def rows(self) -> Iterator[RateRow]:
+        """Every row once, in no order that means anything."""
+        for direction in DIRECTIONS:
+            yield from self._any[direction].unclassed.by_prefix.values()
+            for candidates in self._of_class[direction].values():
+                yield from candidates.own.by_prefix.values()
+
+
+class _Table:
+    """The rows of one direction and class, by prefix and by the first digits of the prefix."""
+
+    __slots__ = ("_ordered", "by_lead", "by_prefix")
+
+    def __init__(self) -> None:
+        self.by_prefix: dict[str, RateRow] = {}
+        self.by_lead: dict[str, list[RateRow]] = {}
+        self._ordered: dict[tuple[str, int], _Ordered] = {}
+
+    def add(self, row: RateRow) -> None:
+        self.by_prefix[row.prefix] = row
+        lead = row.prefix[:LEAD_DIGITS]
+        if lead in self.by_lead:
+            self.by_lead[lead].append(row)
+        else:
+            self.by_lead[lead] = [row]
+
+    def has_other_price(self, known: str, size: int, price: tuple[int, int] | None) -> bool:
+        """Whether a row of up to `size` digits that goes on where `known` ends has another price than `price`."""
+        lead = known[:LEAD_DIGITS] if len(known) >= LEAD_DIGITS else ""
+        ordered = self._ordered.get((lead, size))
+        if ordered is None:
+            rows = self.by_lead.get(lead, ()) if lead else self.by_prefix.values()
+            ordered = self._ordered[lead, size] = _Ordered(rows, size)
+        return ordered.has_other_price(known, price)
+
+
+class _Candidates:
+    """The rows that can apply to calls of one direction and class: those of the class, and those of none."""
+
+    __slots__ = ("_buckets", "known_size_min", "own", "unclassed")
+
+    def __init__(self, own: _Table, unclassed: _Table) -> None:
+        self.own = own
+        self.unclassed = unclassed
+        self._buckets: dict[str, _Bucket] = {}
+        self.known_size_min = max(LEAD_DIGITS, _longest(own), _longest(unclassed))
+
+    def find(self, number: str) -> Match:
+        """For a number of which at least `known_size_min` digits are known: no longer row can apply."""
+        lead = number[:LEAD_DIGITS]
+        bucket = self._buckets.get(lead)
+        if bucket is None:
+            bucket = self._buckets[lead] = _Bucket(self._merged(lead), self._row(lead[:-1]))
+        return bucket.find(number)
+
+    def find_partly_known(self, number: str) -> Match:
+        """For a number with a masked tail, or one shorter than the longest prefix."""
+        known = number.rstrip(_MASK)
+        if len(known) >= self.known_size_min:
+            return self.find(known)
+        row = self._row(known)
+        if known == number:
+            return Match(row, False)
+        price, size = None if row is None else row.price, min(len(number), self.known_size_min)
+        is_ambiguous = self.own.has_other_price(known, size, price) or self.unclassed.has_other_price(
+            known, size, price
+        )
+        return Match(row, is_ambiguous)
+
+    def _merged(self, lead: str) -> Iterable[RateRow]:
+        merged = {row.prefix: row for row in self.unclassed.by_lead.get(lead, ())}
+        merged.update((row.prefix, row) for row in self.own.by_lead.get(lead, ()))
+        return merged.values()
+
+    def _row(self, known: str) -> RateRow | None:
+        own, unclassed = self.own.by_prefix, self.unclassed.by_prefix
+        for size in range(len(known), 0, -1):
+            row = own.get(known[:size]) or unclassed.get(known[:size])
+            if row is not None:
+                return row
+        return None
+
+
+def _longest(table: _Table) -> int:
+    return max(map(len, table.by_prefix), default=0)
+
+
+class _Bucket:
+    """The candidates under one lead, in order of prefix, each with the nearest row above it.
+
+    The rows that match a number are the last one not after it in this order, or are above that one: whatever stands
+    between a prefix of the number and the number begins with that prefix.
+    """
+
+    __slots__ = ("_above", "_matches", "_none", "_prefixes")
+
+    def __init__(self, rows: Iterable[RateRow], shorter: RateRow | None) -> None:
+        """`shorter`: the row that matches the lead from above the bucket."""
+        ordered = sorted(rows, key=_prefix)
+        self._prefixes = [row.prefix for row in ordered]
+        self._matches = [Match(row, False) for row in ordered]
+        self._none = Match(shorter, False)
+        self._above: list[int] = []
+        path: list[int] = []
+        for index, prefix in enumerate(self._prefixes):
+            while path and not prefix.startswith(self._prefixes[path[-1]]):
+                path.pop()
+            self._above.append(path[-1] if path else -1)
+            path.append(index)
+
+    def find(self, number: str) -> Match:
+        prefixes = self._prefixes
+        index = bisect_right(prefixes, number) - 1
+        while index >= 0:
+            if number.startswith(prefixes[index]):
+                return self._matches[index]
+            index = self._above[index]
+        return self._none
+
+
+class _Ordered:
+    """Rows of up to `size` digits in order of prefix: finds another price below a prefix in O(log rows)."""
+
+    __slots__ = ("_next_other", "_prefixes", "_price_ids", "_prices")
+
+    def __init__(self, rows: Iterable[RateRow], size: int) -> None:
+        ordered = sorted((row for row in rows if len(row.prefix) <= size), key=_prefix)
+        self._prefixes = [row.prefix for row in ordered]
+        self._price_ids: dict[tuple[int, int], int] = {}
+        self._prices = array("l", (self._price_ids.setdefault(row.price, len(self._price_ids)) for row in ordered))
+        count = len(ordered)
+        self._next_other = array("l", [count]) * count
+        for index in range(count - 2, -1, -1):
+            same = self._prices[index] == self._prices[index + 1]
+            self._next_other[index] = self._next_other[index + 1] if same else index + 1
+
+    def has_other_price(self, known: str, price: tuple[int, int] | None) -> bool:
+        """Whether a row strictly below `known` has another price than `price`; with None any row counts."""
+        low = bisect_left(self._prefixes, known)
+        if low < len(self._prefixes) and self._prefixes[low] == known:
+            low += 1
+        high = bisect_left(self._prefixes, known + _AFTER_DIGITS, low)
+        if low == high:
+            return False
+        return price is None or self._prices[low] != self._price_ids.get(price) or self._next_other[low] < high
+
+
+def _prefix(row: RateRow) -> str:
+    return row.prefix
+
+
+class Tariff:
+    """A price list in one currency: its decks in order of the date from which each is in force."""
+
+    __slots__ = ("_newest_first", "currency", "decks", "description", "kind", "name", "source")
+
+    def __init__(
+        self, *, name: str, currency: str, kind: str, description: str, source: str, decks: Iterable[Deck]
+    ) -> None:
+        self.name = name
+        self.currency = currency
+        self.kind = kind
+        self.description = description
+        self.source = source
+        self.decks = tuple(sorted(decks, key=lambda deck: deck.valid_from_ms))
+        self._newest_first = self.decks[::-1]
+
+    def deck_at(self, instant_ms: int) -> Deck | None:
+        """The deck in force at an instant; None before the first."""
+        for deck in self._newest_first:
+            if deck.valid_from_ms <= instant_ms:
+                return deck
+        return None
