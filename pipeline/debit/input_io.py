@@ -72,7 +72,8 @@ class Input:
         if stable is None or stable < 0:
             stable = self._consumer.highwater(self._partition)
         # The consumer's position has stepped over transaction markers, which the last record's offset has not.
-        return stable is None or self._position >= stable
+        # Nothing told yet is not the end: else at a cold start calls overtake the commands that open their accounts.
+        return stable is not None and self._position >= stable
 
     def report(self, now_s: float) -> None:
         """Lag in records and seconds, and the distance that an open transaction makes."""
