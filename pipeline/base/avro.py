@@ -93,7 +93,7 @@ class Codec:
 
     def _read(self, value: bytes, decode: Decoder, *, as_dict: bool) -> object:
         try:
-            if value[:HEADER_BYTES] == self.header:
+            if value and value[:HEADER_BYTES] == self.header:
                 return decode(value, HEADER_BYTES)
             record = self._former_of(value).read(value, self._parsed)
         except IndexError:

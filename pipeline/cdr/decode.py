@@ -62,7 +62,7 @@ def decode_cdr(value: bytes) -> tuple[Cdr, bytes] | Rejected:
     except DecodeError as error:
         return Rejected(error.reason, error.detail)
     cdr = _make_cdr(Cdr, values)
-    if not _is_plain(cdr, len(value)):
+    if not is_plain(cdr, len(value)):
         refused = refusal(cdr)
         if refused is not None:
             return refused
@@ -70,7 +70,7 @@ def decode_cdr(value: bytes) -> tuple[Cdr, bytes] | Rejected:
     return cdr, body
 
 
-def _is_plain(cdr: Cdr, size: int) -> bool:
+def is_plain(cdr: Cdr, size: int) -> bool:
     """Whether the call passes every check at a glance; False says nothing, `refusal` looks closely."""
     usage_id, _, _, tenant_id, user_id, name, _, caller, callee, start_time, duration_s, country, _, _ = cdr
     call_type = _call_type(name)
