@@ -18,6 +18,9 @@ NUMBER_CLASSES = ("geographic", "mobile", "toll_free", "premium", "shared_cost",
 LEAD_DIGITS = 4
 """At most 10,000 lists: about 100 rows each at a million rows, or 1,250 if all of them lie under +1."""
 
+REMEMBERED_COUNT_MAX = 65_536
+"""Answers kept for each direction and class: about 10 MB. Calls gather on few destinations, so most are found here."""
+
 _AFTER_DIGITS = ":"  # sorts after every digit: the end of the range below a prefix
 _MASK = "*"
 
@@ -73,9 +76,9 @@ class Deck:
         candidates = self._of_class[direction].get(number_class)
         if candidates is None:
             candidates = self._any[direction]
-        if len(number) < candidates.known_size_min or number[-1] == _MASK:
-            return candidates.find_partly_known(number)
-        return candidates.find(number)
+        leading = number[: candidates.prefix_size_max]  # what comes after it decides nothing
+        match = candidates.remembered.get(leading)
+        return candidates.find(leading) if match is None else match
 
     def row(self, direction: str, prefix: str, number_class: str) -> RateRow | None:
         """Exactly this row, if the deck has it."""
@@ -123,35 +126,42 @@ class _Table:
 class _Candidates:
     """The rows that can apply to calls of one direction and class: those of the class, and those of none."""
 
-    __slots__ = ("_buckets", "known_size_min", "own", "unclassed")
+    __slots__ = ("_buckets", "own", "prefix_size_max", "remembered", "unclassed")
 
     def __init__(self, own: _Table, unclassed: _Table) -> None:
         self.own = own
         self.unclassed = unclassed
+        self.prefix_size_max = max(LEAD_DIGITS + 1, _longest(own), _longest(unclassed))
+        self.remembered: dict[str, Match] = {}
         self._buckets: dict[str, _Bucket] = {}
-        self.known_size_min = max(LEAD_DIGITS, _longest(own), _longest(unclassed))
 
-    def find(self, number: str) -> Match:
-        """For a number of which at least `known_size_min` digits are known: no longer row can apply."""
-        lead = number[:LEAD_DIGITS]
-        bucket = self._buckets.get(lead)
-        if bucket is None:
-            bucket = self._buckets[lead] = _Bucket(self._merged(lead), self._row(lead[:-1]))
-        return bucket.find(number)
+    def find(self, leading: str) -> Match:
+        """`leading`: a number, cut to `prefix_size_max`. The answer is remembered."""
+        is_known = len(leading) == self.prefix_size_max and leading[-1] != _MASK
+        match = self._bucket(leading[:LEAD_DIGITS]).find(leading) if is_known else self._find_partly_known(leading)
+        if len(self.remembered) >= REMEMBERED_COUNT_MAX:
+            self.remembered.clear()
+        self.remembered[leading] = match
+        return match
 
-    def find_partly_known(self, number: str) -> Match:
-        """For a number with a masked tail, or one shorter than the longest prefix."""
-        known = number.rstrip(_MASK)
-        if len(known) >= self.known_size_min:
-            return self.find(known)
+    def _find_partly_known(self, leading: str) -> Match:
+        """For a masked tail inside `leading`, and for a number shorter than the longest prefix."""
+        known = leading.rstrip(_MASK)
         row = self._row(known)
-        if known == number:
+        if known == leading:
             return Match(row, False)
-        price, size = None if row is None else row.price, min(len(number), self.known_size_min)
+        price, size = None if row is None else row.price, len(leading)
         is_ambiguous = self.own.has_other_price(known, size, price) or self.unclassed.has_other_price(
             known, size, price
         )
         return Match(row, is_ambiguous)
+
+    def _bucket(self, lead: str) -> _Bucket:
+        bucket = self._buckets.get(lead)
+        if bucket is None:
+            rows, shorter = self._merged(lead), self._row(lead[:-1])
+            bucket = self._buckets[lead] = _Bucket(rows, shorter, self.prefix_size_max)
+        return bucket
 
     def _merged(self, lead: str) -> Iterable[RateRow]:
         merged = {row.prefix: row for row in self.unclassed.by_lead.get(lead, ())}
@@ -172,36 +182,43 @@ def _longest(table: _Table) -> int:
 
 
 class _Bucket:
-    """The candidates under one lead, in order of prefix, each with the nearest row above it.
+    """The numbers under one lead as intervals, each with the longest row that matches it: one search, no comparison.
 
-    The rows that match a number are the last one not after it in this order, or are above that one: whatever stands
-    between a prefix of the number and the number begins with that prefix.
+    Keys are the digits after the lead up to the longest prefix, as integers side by side in memory: a search among a
+    million scattered texts would wait for each of them.
     """
 
-    __slots__ = ("_above", "_matches", "_none", "_prefixes")
+    __slots__ = ("_digits_end", "_matches", "_starts")
 
-    def __init__(self, rows: Iterable[RateRow], shorter: RateRow | None) -> None:
-        """`shorter`: the row that matches the lead from above the bucket."""
-        ordered = sorted(rows, key=_prefix)
-        self._prefixes = [row.prefix for row in ordered]
-        self._matches = [Match(row, False) for row in ordered]
-        self._none = Match(shorter, False)
-        self._above: list[int] = []
-        path: list[int] = []
-        for index, prefix in enumerate(self._prefixes):
-            while path and not prefix.startswith(self._prefixes[path[-1]]):
-                path.pop()
-            self._above.append(path[-1] if path else -1)
-            path.append(index)
+    def __init__(self, rows: Iterable[RateRow], shorter: RateRow | None, digits_end: int) -> None:
+        """`shorter`: the row that matches the whole bucket from above. `digits_end`: digits known of every number."""
+        self._digits_end = digits_end
+        self._starts = array("q", [0])
+        self._matches = [Match(shorter, False)]
+        enclosing = [(10 ** (digits_end - LEAD_DIGITS), self._matches[0])]  # (end, match), outermost first
+        for row in sorted(rows, key=_prefix):
+            start = int(row.prefix[LEAD_DIGITS:].ljust(digits_end - LEAD_DIGITS, "0"))
+            self._close(enclosing, start)
+            match = Match(row, False)
+            self._begin(start, match)
+            enclosing.append((start + 10 ** (digits_end - len(row.prefix)), match))
+        self._close(enclosing, enclosing[0][0] - 1)
+
+    def _close(self, enclosing: list[tuple[int, Match]], start: int) -> None:
+        """What ends at or before `start` is over; after it what encloses it goes on."""
+        while enclosing[-1][0] <= start:
+            end, _ = enclosing.pop()
+            self._begin(end, enclosing[-1][1])
+
+    def _begin(self, start: int, match: Match) -> None:
+        if self._starts[-1] == start:
+            self._matches[-1] = match
+        else:
+            self._starts.append(start)
+            self._matches.append(match)
 
     def find(self, number: str) -> Match:
-        prefixes = self._prefixes
-        index = bisect_right(prefixes, number) - 1
-        while index >= 0:
-            if number.startswith(prefixes[index]):
-                return self._matches[index]
-            index = self._above[index]
-        return self._none
+        return self._matches[bisect_right(self._starts, int(number[LEAD_DIGITS : self._digits_end])) - 1]
 
 
 class _Ordered:
