@@ -61,7 +61,7 @@ def broken_commands(plan: Plan, customer: Customer, dice: Dice) -> Iterator[tupl
     )
     encode = codec("account_command").encode
     for index, (fields, reason) in enumerate(cases):
-        value = encode(fields | {"command_id": f"{customer.tenant_id}:broken-{index}"})
+        value = encode(fields | {"command_id": f"{customer.tenant_id}:{plan.run}:broken-{index}"})
         yield str(fields["tenant_id"]), value, reason
     yield customer.tenant_id, b"\x00" + dice.randbytes(40), Reason.PAYLOAD_NOT_AVRO
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from pipeline.base.calendar import MS_PER_S
-from pipeline.embedded.customers import Customer, User
+from pipeline.embedded.customers import Customer, Plan, User
 from pipeline.embedded.fiction import (
     EMERGENCY,
     EMERGENCY_ELSEWHERE,
@@ -66,7 +66,7 @@ _MOBILE_SHARE = 0.18
 _DURATION_S_MAX = 4 * 3_600
 
 
-def call_values(customer: Customer, ended_ms: int, dice: Dice) -> list[object]:
+def call_values(plan: Plan, customer: Customer, ended_ms: int, dice: Dice) -> list[object]:
     """The values of one sound CDR, in the schema's order."""
     kind = _KINDS[bisect(_KINDS_BOUNDS, dice.random() * _KINDS_BOUNDS[-1])]
     user = _who(kind, customer, dice)
@@ -78,7 +78,7 @@ def call_values(customer: Customer, ended_ms: int, dice: Dice) -> list[object]:
         median_log = math.log(kind.duration_s_median)
         duration_s = min(_DURATION_S_MAX, int(dice.lognormvariate(median_log, kind.duration_sigma)))
     return [
-        _uuid(dice),
+        plan.run + _uuid(dice)[8:],
         _uuid(dice),
         _uuid(dice) if kind.who == "organiser" else None,
         customer.tenant_id,

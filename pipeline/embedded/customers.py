@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from pipeline.base.calendar import add_months
+from pipeline.base.calendar import MS_PER_S, add_months
 from pipeline.base.money import MICROS_PER_UNIT
 from pipeline.embedded.fiction import LANDLINES, TOLL_FREE, Dice, pick
 
@@ -29,6 +29,11 @@ class Plan(NamedTuple):
     resent_share: float = 0.01
     late_share: float = 0.01
     broken_share: float = 0.005
+
+    @property
+    def run(self) -> str:
+        """Eight hexadecimal digits that go into every id: the same dice at another time are other calls."""
+        return f"{self.from_ms // MS_PER_S & 0xFFFFFFFF:08x}"
 
 
 class Story(Enum):
@@ -114,7 +119,7 @@ def customers(plan: Plan, dice: Dice) -> tuple[Customer, ...]:
 def opening_commands(plan: Plan, customer: Customer, dice: Dice) -> Iterator[dict[str, object]]:
     """What sets a tenant up, in order: account, users, funds, auto-recharge."""
     post_paid = customer.story in {Story.POSTPAID, Story.POSTPAID_OFF}
-    yield _command(customer, "open_account", "open") | {
+    yield _command(plan, customer, "open_account", "open") | {
         "country": customer.country,
         "currency": plan.currency,
         "tariff": plan.tariff,
@@ -126,7 +131,7 @@ def opening_commands(plan: Plan, customer: Customer, dice: Dice) -> Iterator[dic
     for index, user in enumerate((*customer.users, customer.attendant)):
         is_resource = user is customer.attendant
         strict = not is_resource and dice.random() < 0.04
-        yield _command(customer, "set_user", f"user-{index}") | {
+        yield _command(plan, customer, "set_user", f"user-{index}") | {
             "user_id": user.user_id,
             "licences": list(user.licences),
             "dial_out_policy": "DialoutCPCandPSTNDomestic" if strict else None,
@@ -145,7 +150,7 @@ def later_commands(plan: Plan, customer: Customer) -> Iterator[tuple[int, dict[s
     if customer.story is Story.STEADY and customer.users:
         users = [user.user_id for user in customer.users[:3]]
         change: dict[str, object] = {"user_ids": users, "add": ["MCOPSTNPP"], "remove": []}
-        yield at_ms, _command(customer, "assign_licences", "assign") | change
+        yield at_ms, _command(plan, customer, "assign_licences", "assign") | change
 
 
 def _funding(plan: Plan, customer: Customer) -> Iterator[dict[str, object]]:
@@ -154,13 +159,13 @@ def _funding(plan: Plan, customer: Customer) -> Iterator[dict[str, object]]:
     match customer.story:
         case Story.STEADY:
             yield _funds(plan, customer, "funds", cost // 2, plan.from_ms)
-            yield _auto_recharge(customer, trigger=cost // 4, amount=cost // 2, budget=None)
+            yield _auto_recharge(plan, customer, trigger=cost // 4, amount=cost // 2, budget=None)
         case Story.TIGHT:
             yield _funds(plan, customer, "funds", cost // 8, plan.from_ms)
-            yield _auto_recharge(customer, trigger=cost // 16, amount=cost // 16, budget=None)
+            yield _auto_recharge(plan, customer, trigger=cost // 16, amount=cost // 16, budget=None)
         case Story.BUDGETED:
             yield _funds(plan, customer, "funds", cost // 8, plan.from_ms)
-            yield _auto_recharge(customer, trigger=cost // 16, amount=cost // 8, budget=cost // 4)
+            yield _auto_recharge(plan, customer, trigger=cost // 16, amount=cost // 8, budget=cost // 4)
         case Story.RUNS_DRY:
             yield _funds(plan, customer, "funds", cost // 4, plan.from_ms)
         case Story.EXPIRES:
@@ -178,7 +183,7 @@ def _cost_micros(plan: Plan, customer: Customer) -> int:
 
 
 def _funds(plan: Plan, customer: Customer, name: str, amount_micros: int, purchased_ms: int) -> dict[str, object]:
-    return _command(customer, "add_funds", name) | {
+    return _command(plan, customer, "add_funds", name) | {
         "amount_micros": amount_micros,
         "currency": plan.currency,
         "purchased_at": purchased_ms,
@@ -187,8 +192,10 @@ def _funds(plan: Plan, customer: Customer, name: str, amount_micros: int, purcha
     }
 
 
-def _auto_recharge(customer: Customer, *, trigger: int, amount: int, budget: int | None) -> dict[str, object]:
-    return _command(customer, "set_auto_recharge", "auto") | {
+def _auto_recharge(
+    plan: Plan, customer: Customer, *, trigger: int, amount: int, budget: int | None
+) -> dict[str, object]:
+    return _command(plan, customer, "set_auto_recharge", "auto") | {
         "enabled": True,
         "trigger_micros": trigger,
         "amount_micros": amount,
@@ -197,9 +204,9 @@ def _auto_recharge(customer: Customer, *, trigger: int, amount: int, budget: int
     }
 
 
-def _command(customer: Customer, kind: str, name: str) -> dict[str, object]:
+def _command(plan: Plan, customer: Customer, kind: str, name: str) -> dict[str, object]:
     return {
-        "command_id": f"{customer.tenant_id}:{name}",
+        "command_id": f"{customer.tenant_id}:{plan.run}:{name}",
         "tenant_id": customer.tenant_id,
         "kind": kind,
         "issued_by": "simulator",

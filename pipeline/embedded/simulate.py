@@ -9,12 +9,14 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, MS_PER_S, day_of
+from pipeline.base.reject import Reason
 from pipeline.embedded.broken import broken_call, broken_commands
 from pipeline.embedded.calls import call_values
 from pipeline.embedded.customers import Customer, Plan, Story, customers, later_commands, opening_commands
@@ -35,6 +37,38 @@ class Sent(NamedTuple):
     value: bytes
     expected: str
     is_late: bool = False
+
+
+class Tally:
+    """The truth beside the pipeline: what was sent, and what must have become of it."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.commands: Counter[str] = Counter()
+        self.late = 0
+
+    def add(self, sent: Sent) -> None:
+        """Counts one record by its fate."""
+        (self.calls if sent.kind == "cdr" else self.commands)[sent.expected] += 1
+        self.late += sent.is_late
+
+    def rejected(self) -> dict[str, int]:
+        """How many records of both kinds must be rejected, by reason."""
+        fates = self.calls + self.commands
+        return {reason: fates[reason] for reason in Reason if fates[reason]}
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: records sent, and their fates."""
+        return {
+            "cdrs": self.calls.total(),
+            "commands": self.commands.total(),
+            "rated": self.calls[RATED],
+            "late": self.late,
+            "resent": self.calls[DUPLICATE],
+            "commands_applied": self.commands[APPLIED],
+            "commands_ignored": self.commands[IGNORED],
+            "rejected": self.rejected(),
+        }
 
 
 # Calls in each hour of a working day (UTC); at the weekend a quarter of it.
@@ -97,7 +131,7 @@ def _commands_between(plan: Plan, everyone: Sequence[Customer], dice: Dice) -> I
 
 def _records_of_a_call(plan: Plan, customer: Customer, ended_ms: int, dice: Dice) -> tuple[Sent | None, Sent | None]:
     """`(sent at once, sent later)`."""
-    values = call_values(customer, ended_ms, dice)
+    values = call_values(plan, customer, ended_ms, dice)
     chance = dice.random()
     if chance < plan.broken_share:
         broken = broken_call(values, dice)
