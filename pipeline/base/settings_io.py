@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Role = Literal["ledger", "loader", "notifier", "payments"]
 ROLES: tuple[Role, ...] = ("ledger", "loader", "notifier", "payments")
@@ -25,7 +25,7 @@ class Settings(BaseSettings):
         False, description="the broker is librdkafka's in-process cluster: no checksums, no settings, no isolation"
     )
 
-    roles: tuple[Role, ...] = Field(ROLES, description="what this worker does")
+    roles: Annotated[tuple[Role, ...], NoDecode] = Field(ROLES, description="what this worker does, with commas")
     tables: Path | None = Field(None, description="folder of the rating tables; default: those shipped")
     warehouse: str = Field("chdb:warehouse", description="clickhouse://host:port/database or chdb:FOLDER")
     outbox: Path = Field(Path("outbox"), description="folder that takes the notices as mails")
@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     call_age_days_max: int = Field(400, ge=1, description="older calls are rejected")
     international_quota_closes_domestic: bool = Field(False, description="R23: the end of either quota closes both")
     overdraft_allowed: bool = Field(True, description="R61: a call that took place is charged below zero")
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else given
 
     def topic(self, name: str) -> str:
         """Full name of a topic."""

@@ -32,11 +32,10 @@ def worker(
     Every setting is also an environment variable PSTN_..., see the README. Exit code 2: a setting or the outside is
     wrong; 70: the books contradict themselves and nothing more was written.
     """
-    chosen = tuple(role.strip() for role in roles.split(",")) if roles else None
     settings = load_settings(
         bootstrap_servers=bootstrap,
         topic_prefix=prefix,
-        roles=chosen,
+        roles=roles,
         tables=tables,
         warehouse=warehouse,
         outbox=outbox,
