@@ -14,6 +14,7 @@ from pathlib import Path
 from .account import ANY, DAY_MS, HOUR_MS, Account
 from .books import Books
 from .form import (
+    CALL_TYPES,
     CDR_FIELDS,
     INBOUND,
     KIND_FIELDS,
@@ -28,6 +29,10 @@ from .form import (
     with_times,
 )
 from .rating import POLICIES, Rating, check_numbers
+
+__all__ = [
+    "ANY", "CALL_TYPES", "FILES", "KIND_FIELDS", "Books", "Oracle", "differences", "read_lines", "run",
+]  # fmt: skip
 
 FILES = ("rated_calls", "account_events", "ledger_entries", "rejected", "accounts")
 TIMES = ("start_time", "received_at", "occurred_at", "purchased_at", "expires_at")

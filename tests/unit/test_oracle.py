@@ -40,7 +40,7 @@ def test_the_oracle_shares_no_code_with_the_product() -> None:
                 imported.add(str(node.module).split(".")[0])
     own = {"account", "books", "form", "rating"}
     assert imported - own - {"__future__"} <= {
-        "base64", "collections", "csv", "datetime", "decimal", "fastavro", "hashlib", "io", "json", "pathlib",
+        "argparse", "base64", "collections", "csv", "datetime", "decimal", "fastavro", "hashlib", "io", "json", "pathlib",
         "phonenumbers", "re", "typing",
     }  # fmt: skip
 
