@@ -31,7 +31,7 @@ _DATA_FOLDER = "data"
 
 _READER_SETTINGS = (
     "SET output_format_json_quote_64bit_integers = 0, output_format_json_quote_decimals = 1,"
-    " max_block_size = 10000, readonly = 1"
+    " max_block_size = 10000, max_bytes_before_external_sort = 268435456, readonly = 1"
 )
 _ROWS_FORMAT = "JSONCompactEachRowWithNamesAndTypes"
 _HEADER_LINES = 2

@@ -18,10 +18,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from pipeline.base.record import Consumed
-from pipeline.base.topics import ACCOUNT_EVENTS, RATED_CALLS, REJECTED
+from pipeline.base.topics import ACCOUNT_EVENTS, CREDIT_TABLE, RATED_CALLS, REJECTED
 from pipeline.warehouse.rows import Block, blocks_of, merged
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate
+from pipeline.warehouse.users import Shown, UserRows, remember, user_rows
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class _Batch:
 class Loader:
     """An `Effect`. The store stays its maker's to close; the tables are made when they are not there."""
 
-    topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED)
+    topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED, CREDIT_TABLE)
 
     def __init__(self, *, store: Store, gather_s: float = 0.2) -> None:
         """`gather_s`: how long the first row waits for others."""
@@ -67,6 +68,7 @@ class Loader:
         self._gather_s = gather_s
         self._has_tables = False
         self._batch = _Batch()
+        self._known_users: dict[bytes, Shown] = {}
         self._held_bytes = 0
         self._room = asyncio.Condition()
         self._arrived = asyncio.Event()
@@ -81,9 +83,10 @@ class Loader:
         byte_count = sum(len(record.value) for record in records)
         await self._take_room(byte_count)
         try:
-            blocks = await asyncio.get_running_loop().run_in_executor(self._threads, blocks_of, records)
-            if blocks:
-                await self._join_batch(blocks, byte_count)
+            made = await asyncio.get_running_loop().run_in_executor(self._threads, self._rows_of, records)
+            if made.blocks:
+                await self._join_batch(made.blocks, byte_count)
+                remember(self._known_users, made.shown)
         finally:
             await self._give_room(byte_count)
 
@@ -96,6 +99,11 @@ class Loader:
             await asyncio.wait([self._flusher], timeout=_CLOSE_TIMEOUT_S)
             self._flusher.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _rows_of(self, records: Sequence[Consumed]) -> UserRows:
+        if records and records[0].topic.endswith(CREDIT_TABLE):
+            return user_rows(records, self._known_users)
+        return UserRows(blocks_of(records), {})
 
     async def _take_room(self, byte_count: int) -> None:
         async with self._room:

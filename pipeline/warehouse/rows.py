@@ -49,7 +49,7 @@ def blocks_of(records: Sequence[Consumed]) -> list[Block]:
             known = _codec_of(record.value)
             values = known.decode_values(record.value)
         except DecodeError as error:
-            poison.append(_poison_values(record, error.reason, error.detail))
+            poison.append(poison_values(record, error.reason, error.detail))
         else:
             decoded.setdefault(known.name, []).append((record, values))
     blocks = []
@@ -60,8 +60,13 @@ def blocks_of(records: Sequence[Consumed]) -> list[Block]:
             if block is not None:
                 blocks.append(block)
     if poison:
-        blocks.append(_make_block(_rejected_maker(), poison))
+        blocks.append(poison_block(poison))
     return merged(blocks)
+
+
+def poison_block(rows: Sequence[Record]) -> Block:
+    """Rows of `rejected_cdrs` from `poison_values`."""
+    return make_block(_rejected_maker(), rows)
 
 
 def merged(blocks: Iterable[Block]) -> list[Block]:
@@ -77,7 +82,7 @@ def _joined(blocks: Sequence[Block]) -> Block:
     return Block(blocks[0].table, [list(chain.from_iterable(pieces)) for pieces in columns])
 
 
-class _Maker(NamedTuple):
+class Maker(NamedTuple):
     """How a table's rows are made: `spread` turns a record into rows of values named by `fields`."""
 
     table: Table
@@ -98,20 +103,20 @@ def _spread_postings(fields: tuple[str, ...]) -> Callable[[Record], list[Record]
 
 
 @lru_cache(maxsize=1)
-def _makers() -> tuple[_Maker, ...]:
+def _makers() -> tuple[Maker, ...]:
     entry_fields = codec(LEDGER_ENTRIES.record).fields
     posting_fields = ("posting_index", "account", "amount_micros")
     return (
-        _Maker(RATED_CALLS, codec(RATED_CALLS.record).fields, None),
-        _Maker(LEDGER_ENTRIES, entry_fields + posting_fields, _spread_postings(entry_fields)),
-        _Maker(ACCOUNT_EVENTS, codec(ACCOUNT_EVENTS.record).fields, None),
+        Maker(RATED_CALLS, codec(RATED_CALLS.record).fields, None),
+        Maker(LEDGER_ENTRIES, entry_fields + posting_fields, _spread_postings(entry_fields)),
+        Maker(ACCOUNT_EVENTS, codec(ACCOUNT_EVENTS.record).fields, None),
         _rejected_maker(),
     )
 
 
 @lru_cache(maxsize=1)
-def _rejected_maker() -> _Maker:
-    return _Maker(REJECTED_CDRS, codec(REJECTED_CDRS.record).fields, None)
+def _rejected_maker() -> Maker:
+    return Maker(REJECTED_CDRS, codec(REJECTED_CDRS.record).fields, None)
 
 
 @lru_cache(maxsize=1)
@@ -127,28 +132,30 @@ def _codec_of(value: bytes) -> Codec:
     return known or next((former for former in codecs if former.knows(value)), codecs[0])
 
 
-def _block_of(maker: _Maker, pairs: list[tuple[Consumed, Record]]) -> tuple[Block | None, list[Record]]:
+def _block_of(maker: Maker, pairs: list[tuple[Consumed, Record]]) -> tuple[Block | None, list[Record]]:
     """All records at once; only when one of them does not fit, one by one."""
     try:
-        return _make_block(maker, [values for _, values in pairs]), []
+        return make_block(maker, [values for _, values in pairs]), []
     except OutOfRange:
         blocks, poison = [], []
         for record, values in pairs:
             try:
-                blocks.append(_make_block(maker, [values]))
+                blocks.append(make_block(maker, [values]))
             except OutOfRange as error:
-                poison.append(_poison_values(record, Reason.FIELD_OUT_OF_RANGE, f"{error} in a {maker.table.record}"))
+                poison.append(poison_values(record, Reason.FIELD_OUT_OF_RANGE, f"{error} in a {maker.table.record}"))
         return (merged(blocks)[0] if blocks else None), poison
 
 
-def _make_block(maker: _Maker, records: Sequence[Record]) -> Block:
+def make_block(maker: Maker, records: Sequence[Record]) -> Block:
+    """Raises OutOfRange when one of the records does not fit."""
     if maker.spread is not None:
         records = [row for record in records for row in maker.spread(record)]
     by_field: dict[str, Values] = dict(zip(maker.fields, zip(*records, strict=True), strict=True))
     return Block(maker.table, [column.convert(by_field[column.field]) for column in maker.table.columns])
 
 
-def _poison_values(record: Consumed, reason: Reason, detail: str) -> Record:
+def poison_values(record: Consumed, reason: Reason, detail: str) -> Record:
+    """The row that stands in `rejected_cdrs` for a result that gives no other."""
     values = {
         "reason": reason.value,
         "detail": f"the loader could not read this result: {detail}",

@@ -45,8 +45,8 @@ logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 _CONNECT_TIMEOUT_S = 5
 # A server that is alive but says nothing for so long (stopped, or its machine gone) counts as away.
 _SILENCE_TIMEOUT_S = 60
-# Rows that the server sends at once: 25 columns of 10,000 rows are about 4 MB, which bounds an export's memory.
-_QUERY_BLOCK_ROWS = 10_000
+# 25 columns of 10,000 rows are about 4 MB, which bounds an export's memory; a large sort goes to the server's disk.
+_QUERY_SETTINGS = {"max_block_size": 10_000, "max_bytes_before_external_sort": 256 * 1024 * 1024}
 
 # Server errors that pass by themselves: too busy, shutting down, out of memory or space, too many parts, read-only.
 _PASSING_ERRORS = frozenset({159, 202, 203, 209, 210, 236, 241, 242, 243, 252, 319, 394, 425, 999, 1000})
@@ -114,9 +114,7 @@ class ClickHouseStore:
         client = self._client(self._address.database)
         with self._explained():
             try:
-                answer = client.execute_iter(
-                    sql, with_column_types=True, settings={"max_block_size": _QUERY_BLOCK_ROWS}
-                )
+                answer = client.execute_iter(sql, with_column_types=True, settings=_QUERY_SETTINGS)
                 names = tuple(name for name, _ in next(answer))
             except BaseException:
                 client.disconnect()

@@ -180,4 +180,14 @@ REJECTED_CDRS = Table(
     ),
 )
 
-TABLES = (RATED_CALLS, LEDGER_ENTRIES, ACCOUNT_EVENTS, REJECTED_CDRS)
+USERS = Table(
+    "users",
+    "user",
+    (
+        *_text("tenant_id", "user_id", "upn", "display_name", "country"),
+        _plain("is_resource_account", "UInt8"),
+        _plain("source_offset", "UInt64"),
+    ),
+)
+
+TABLES = (RATED_CALLS, LEDGER_ENTRIES, ACCOUNT_EVENTS, REJECTED_CDRS, USERS)

@@ -1,0 +1,237 @@
+"""Do the books agree? Ledger entries, balances and rated calls, from places that were written separately.
+
+Everything is compared as of each partition's last checkpoint: rows up to its `applied_seq`, so a running system
+reconciles too. Differences are values; nothing here is repaired. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from pipeline.warehouse.store import literal
+
+# Enough to see what is wrong; the rest is counted.
+UNBALANCED_SHOWN_MAX = 100
+
+
+class PartitionState(NamedTuple):
+    """What a partition's checkpoint says. `call_count_*`: results that its CDRs must have given (None: not counted);
+    a CDR on a partition that is not its tenant's may have been forwarded or rejected, hence two bounds."""
+
+    partition: int
+    ledger_epoch: int
+    applied_seq: int
+    next_offset_cdrs: int
+    first_offset_cdrs: int = 0
+    call_count_min: int | None = None
+    call_count_max: int | None = None
+
+
+class Balance(NamedTuple):
+    """A tenant's balance as the credit table has it."""
+
+    tenant_id: str
+    currency: str
+    balance_micros: int
+
+
+class LedgerTotals(NamedTuple):
+    """Sums of a tenant's postings in the warehouse; the last two are of calls alone, as positive amounts."""
+
+    tenant_id: str
+    currency: str
+    all_micros: int
+    credits_micros: int
+    debited_micros: int
+    postpaid_micros: int
+
+
+class RatedTotals(NamedTuple):
+    """Sums of a tenant's rated calls in the warehouse."""
+
+    tenant_id: str
+    currency: str
+    call_count: int
+    debited_micros: int
+    postpaid_micros: int
+
+
+class UnbalancedEntry(NamedTuple):
+    """A ledger entry whose postings do not sum to zero."""
+
+    tenant_id: str
+    entry_id: str
+    sum_micros: int
+
+
+class ResultCount(NamedTuple):
+    """Rows in the warehouse for the CDRs of one partition; each must have its own place."""
+
+    partition: int
+    row_count: int
+    place_count: int
+
+
+class Warehouse(NamedTuple):
+    """All that the warehouse says; `unreadable_count`: results that the loader could not read."""
+
+    ledger: Sequence[LedgerTotals]
+    rated: Sequence[RatedTotals]
+    unbalanced: Sequence[UnbalancedEntry]
+    results: Sequence[ResultCount]
+    unreadable_count: int
+
+
+class Difference(NamedTuple):
+    """Two places that disagree. `subject`: a tenant, an entry or a partition; amounts in micros, else counts."""
+
+    what: str
+    subject: str
+    currency: str
+    expected: int
+    found: int
+
+
+class Outcome(NamedTuple):
+    """`differences` is empty when the books agree."""
+
+    tenant_count: int
+    call_count: int
+    balance_micros: Mapping[str, int]
+    """By currency, over all tenants."""
+    differences: list[Difference]
+
+
+def compare(warehouse: Warehouse, balances: Iterable[Balance], partitions: Sequence[PartitionState]) -> Outcome:
+    """Differences in the order: entries, tenants, partitions, what could not be read."""
+    by_tenant = {balance.tenant_id: balance for balance in balances}
+    differences = [
+        Difference("postings of a ledger entry sum to zero", f"{entry.tenant_id} {entry.entry_id}", "", 0, entry[2])
+        for entry in warehouse.unbalanced
+    ]
+    differences += _tenant_differences(warehouse, by_tenant)
+    differences += _result_differences(warehouse.results, partitions)
+    if warehouse.unreadable_count:
+        differences.append(
+            Difference("every result can be read by the loader", "rejected_cdrs", "", 0, warehouse.unreadable_count)
+        )
+    totals: dict[str, int] = {}
+    for balance in by_tenant.values():
+        totals[balance.currency] = totals.get(balance.currency, 0) + balance.balance_micros
+    calls = sum(total.call_count for total in warehouse.rated)
+    return Outcome(len(by_tenant), calls, dict(sorted(totals.items())), differences)
+
+
+def _tenant_differences(warehouse: Warehouse, by_tenant: Mapping[str, Balance]) -> list[Difference]:
+    ledger = {(total.tenant_id, total.currency): total for total in warehouse.ledger}
+    rated = {(total.tenant_id, total.currency): total for total in warehouse.rated}
+    expected = {(balance.tenant_id, balance.currency): balance.balance_micros for balance in by_tenant.values()}
+    found = []
+    for key in sorted(ledger.keys() | rated.keys() | expected.keys()):
+        entries = ledger.get(key, LedgerTotals(*key, 0, 0, 0, 0))
+        calls = rated.get(key, RatedTotals(*key, 0, 0, 0))
+        checks = (
+            ("postings of a tenant sum to zero", 0, entries.all_micros),
+            ("balance = postings to credits", expected.get(key, 0), entries.credits_micros),
+            ("debits of calls = usage entries", calls.debited_micros, entries.debited_micros),
+            ("post-paid of calls = post-paid entries", calls.postpaid_micros, entries.postpaid_micros),
+        )
+        found += [Difference(what, key[0], key[1], should, does) for what, should, does in checks if should != does]
+    return found
+
+
+def _result_differences(results: Sequence[ResultCount], partitions: Sequence[PartitionState]) -> list[Difference]:
+    found = []
+    by_partition = {result.partition: result for result in results}
+    for state in partitions:
+        result = by_partition.get(state.partition, ResultCount(state.partition, 0, 0))
+        subject = f"partition {state.partition}"
+        if result.row_count != result.place_count:
+            found.append(Difference("one result for each CDR", subject, "", result.place_count, result.row_count))
+        if state.call_count_min is None or state.call_count_max is None:
+            continue
+        expected = min(max(result.place_count, state.call_count_min), state.call_count_max)
+        if result.place_count != expected:
+            found.append(
+                Difference("rated calls and rejects = applied CDRs", subject, "", expected, result.place_count)
+            )
+    return found
+
+
+def ledger_sql(partitions: Sequence[PartitionState]) -> str:
+    """Rows of LedgerTotals."""
+    return f"""SELECT
+    tenant_id,
+    currency,
+    sum(amount_micros),
+    sumIf(amount_micros, account LIKE 'credits:%'),
+    -sumIf(amount_micros, kind = 'usage' AND account LIKE 'credits:%'),
+    -sumIf(amount_micros, kind = 'postpaid_usage' AND account = 'receivable:postpaid')
+FROM ledger_entries FINAL
+WHERE {_applied(partitions)}
+GROUP BY tenant_id, currency
+ORDER BY tenant_id, currency"""
+
+
+def unbalanced_sql(partitions: Sequence[PartitionState]) -> str:
+    """Rows of UnbalancedEntry, the first UNBALANCED_SHOWN_MAX."""
+    return f"""SELECT tenant_id, entry_id, sum(amount_micros) AS sum_micros
+FROM ledger_entries FINAL
+WHERE {_applied(partitions)}
+GROUP BY tenant_id, entry_id
+HAVING sum_micros != 0
+ORDER BY tenant_id, entry_id
+LIMIT {UNBALANCED_SHOWN_MAX}"""
+
+
+def rated_sql(partitions: Sequence[PartitionState]) -> str:
+    """Rows of RatedTotals; duplicates took nothing and count as results, not as calls."""
+    return f"""SELECT tenant_id, currency, countIf(outcome != 'duplicate'), sum(debited_micros), sum(postpaid_micros)
+FROM rated_calls FINAL
+WHERE {_applied(partitions)}
+GROUP BY tenant_id, currency
+ORDER BY tenant_id, currency"""
+
+
+def results_sql(partitions: Sequence[PartitionState], cdr_topic: str) -> str:
+    """Rows of ResultCount: what CDRs gave, rated or rejected."""
+    topic = literal(cdr_topic)
+    return f"""SELECT source_partition, count(), uniqExact(source_offset)
+FROM (
+    SELECT source_partition, source_offset
+    FROM rated_calls FINAL
+    WHERE source_topic = {topic} AND {_applied(partitions)} AND {_kept(partitions)}
+    UNION ALL
+    SELECT source_partition, source_offset
+    FROM rejected_cdrs FINAL
+    WHERE source_topic = {topic} AND {_applied(partitions)} AND {_kept(partitions)}
+) AS results
+GROUP BY source_partition
+ORDER BY source_partition"""
+
+
+# Rows of the loader itself have no place in the ledger's order.
+UNREADABLE_SQL = "SELECT count() FROM rejected_cdrs FINAL WHERE applied_seq = 0"
+
+
+def _applied(partitions: Sequence[PartitionState]) -> str:
+    """Rows of the present ledgers, up to their checkpoints."""
+    if not partitions:
+        return "0"
+    owners = ", ".join(f"({state.partition}, {state.ledger_epoch})" for state in partitions)
+    last = _by_partition(partitions, [state.applied_seq for state in partitions])
+    return f"(source_partition, ledger_epoch) IN ({owners}) AND applied_seq > 0 AND applied_seq <= {last}"
+
+
+def _kept(partitions: Sequence[PartitionState]) -> str:
+    """Results of CDRs that the topic still has."""
+    if not partitions:
+        return "0"
+    return f"source_offset >= {_by_partition(partitions, [state.first_offset_cdrs for state in partitions])}"
+
+
+def _by_partition(partitions: Sequence[PartitionState], values: Sequence[int]) -> str:
+    numbers = ", ".join(f"toInt64({state.partition})" for state in partitions)
+    results = ", ".join(f"toInt64({value})" for value in values)
+    return f"transform(toInt64(source_partition), [{numbers}], [{results}], toInt64(-1))"

@@ -1,0 +1,183 @@
+"""Reads both sides of the books: the topics as of their checkpoints, and the warehouse once it has come that far."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from pipeline.base.avro import DecodeError, codec
+from pipeline.base.ids import CHECKPOINT_KEY, partition_of
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
+from pipeline.base.settings_io import Settings
+from pipeline.base.topics import CDRS, CREDIT_TABLE
+from pipeline.warehouse.reconcile import (
+    UNREADABLE_SQL,
+    Balance,
+    LedgerTotals,
+    Outcome,
+    PartitionState,
+    RatedTotals,
+    ResultCount,
+    UnbalancedEntry,
+    Warehouse,
+    compare,
+    ledger_sql,
+    rated_sql,
+    results_sql,
+    unbalanced_sql,
+)
+from pipeline.warehouse.store import Store
+
+FORWARDED_HEADER = "forwarded-from"
+_WAREHOUSE_POLL_S = 0.5
+
+
+class Books(NamedTuple):
+    """What the topics say."""
+
+    balances: list[Balance]
+    partitions: list[PartitionState]
+
+
+async def reconcile(
+    store: Store, settings: Settings, *, is_counting_calls: bool = True, wait_s: float = 30.0
+) -> Outcome:
+    """Compares until the books agree or `wait_s` is over: the loader may still be on its way to the checkpoints.
+
+    Raises PartitionStalled, WorkerMustStop, KafkaError, StoreAway or StoreRefused.
+    """
+    books = await read_books(settings, is_counting_calls=is_counting_calls)
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        warehouse = await asyncio.to_thread(read_warehouse, store, books.partitions, settings.topic(CDRS))
+        outcome = compare(warehouse, books.balances, books.partitions)
+        if not outcome.differences or time.monotonic() > deadline_s:
+            return outcome
+        await asyncio.sleep(_WAREHOUSE_POLL_S)
+
+
+def read_warehouse(store: Store, partitions: list[PartitionState], cdr_topic: str) -> Warehouse:
+    """Blocking."""
+
+    def rows(sql: str) -> Iterable[Any]:
+        return store.query(sql).rows
+
+    return Warehouse(
+        ledger=[LedgerTotals(*row) for row in rows(ledger_sql(partitions))],
+        rated=[RatedTotals(*row) for row in rows(rated_sql(partitions))],
+        unbalanced=[UnbalancedEntry(*row) for row in rows(unbalanced_sql(partitions))],
+        results=[ResultCount(*row) for row in rows(results_sql(partitions, cdr_topic))],
+        unreadable_count=sum(row[0] for row in rows(UNREADABLE_SQL)),
+    )
+
+
+async def read_books(settings: Settings, *, is_counting_calls: bool = True) -> Books:
+    """Balances and checkpoints of every partition; with `is_counting_calls` the results that its CDRs must have given
+    are counted too, which reads the whole topic of CDRs."""
+    clients = KafkaClients(settings)
+    consumer = clients.reader()
+    await consumer.start()
+    try:
+        topic = settings.topic(CREDIT_TABLE)
+        await consumer.topics()  # a consumer without a subscription knows no topic yet
+        numbers = sorted(consumer.partitions_for_topic(topic) or ())
+        if not numbers:
+            raise WorkerMustStop(f"topic {topic} does not exist: type `pstn topics create`")
+        balances: list[Balance] = []
+        partitions = []
+        for number in numbers:
+            latest = await _credit_table(clients, consumer, TopicPartition(topic, number), settings.restore_stall_s)
+            balances += balances_of(latest)
+            checkpoint = latest.get(CHECKPOINT_KEY)
+            if checkpoint is None:
+                raise WorkerMustStop(f"{topic} partition {number} has no checkpoint: type `pstn ledger init`")
+            state = state_of(number, checkpoint)
+            if is_counting_calls:
+                state = await _with_call_count(consumer, state, settings, len(numbers))
+            partitions.append(state)
+    finally:
+        await consumer.stop()
+    return Books(balances, partitions)
+
+
+def balances_of(latest: Mapping[bytes, bytes]) -> list[Balance]:
+    """From the latest records of a partition of the credit table, by key. Raises DecodeError."""
+    found = []
+    for key, value in latest.items():
+        if key == CHECKPOINT_KEY or b"/" in key:  # a user, or a part of an account
+            continue
+        account = cast("dict[str, Any]", codec("account").decode(value))
+        lots_micros = sum(lot["remaining_micros"] for lot in account["lots"])
+        found.append(Balance(account["tenant_id"], account["currency"], lots_micros - account["overdraft_micros"]))
+    return found
+
+
+def state_of(partition: int, checkpoint: bytes) -> PartitionState:
+    """Raises DecodeError."""
+    fields = cast("dict[str, Any]", codec("checkpoint").decode(checkpoint))
+    return PartitionState(partition, fields["ledger_epoch"], fields["applied_seq"], fields["next_offset_cdrs"])
+
+
+async def _credit_table(
+    clients: KafkaClients, consumer: AIOKafkaConsumer, partition: TopicPartition, stall_s: float
+) -> dict[bytes, bytes]:
+    """The latest value of each key. Memory: the accounts and users of one partition."""
+    latest: dict[bytes, bytes] = {}
+
+    def take(records: list[ConsumerRecord]) -> None:
+        for record in records:
+            if record.value is None:
+                latest.pop(record.key, None)
+            else:
+                latest[record.key] = record.value
+
+    end = await clients.high_watermark(partition)
+    start = (await consumer.beginning_offsets([partition]))[partition]
+    await read_to_end(consumer, partition, start_offset=start, end_offset=end, stall_s=stall_s, take=take)
+    return latest
+
+
+async def _with_call_count(
+    consumer: AIOKafkaConsumer, state: PartitionState, settings: Settings, partition_count: int
+) -> PartitionState:
+    """Counts the CDRs below the checkpoint that are still kept, and which of them may have gone elsewhere."""
+    partition = TopicPartition(settings.topic(CDRS), state.partition)
+    start = (await consumer.beginning_offsets([partition]))[partition]
+    staying, doubtful = 0, 0
+
+    def take(records: list[ConsumerRecord]) -> None:
+        nonlocal staying, doubtful
+        for record in records:
+            if record.offset >= state.next_offset_cdrs:
+                continue
+            if _is_of_another(record, partition_count):
+                doubtful += 1
+            else:
+                staying += 1
+
+    await read_to_end(
+        consumer,
+        partition,
+        start_offset=start,
+        end_offset=state.next_offset_cdrs,
+        stall_s=settings.restore_stall_s,
+        take=take,
+    )
+    return state._replace(first_offset_cdrs=start, call_count_min=staying, call_count_max=staying + doubtful)
+
+
+def _is_of_another(record: ConsumerRecord, partition_count: int) -> bool:
+    """Whether the CDR's tenant has another owner, so that the record was passed on, once. What cannot be read, or
+    came here already passed on, stays and is answered here."""
+    if any(name == FORWARDED_HEADER for name, _ in record.headers):
+        return False
+    cdr = codec("cdr")
+    try:
+        tenant_id = cdr.decode_values(record.value or b"")[cdr.fields.index("tenant_id")]
+    except DecodeError:
+        return False
+    return partition_of(str(tenant_id), partition_count) != int(record.partition)
