@@ -40,8 +40,8 @@ def test_the_oracle_shares_no_code_with_the_product() -> None:
                 imported.add(str(node.module).split(".")[0])
     own = {"account", "books", "form", "rating"}
     assert imported - own - {"__future__"} <= {
-        "argparse", "base64", "collections", "csv", "datetime", "decimal", "fastavro", "hashlib", "io", "json", "pathlib",
-        "phonenumbers", "re", "typing",
+        "argparse", "base64", "collections", "csv", "datetime", "decimal", "fastavro", "hashlib", "io", "json",
+        "pathlib", "phonenumbers", "re", "typing",
     }  # fmt: skip
 
 
