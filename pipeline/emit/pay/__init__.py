@@ -1,0 +1,1 @@
+"""Payments: a gateway, and the worker that answers `recharge_requested`."""
