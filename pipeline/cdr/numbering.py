@@ -1,14 +1,26 @@
-"""Country and class of a telephone number, by the pinned numbering data (records.md section 4)."""
+"""Country and class of a telephone number, by the pinned numbering data (records.md section 4).
+
+The library takes tens of microseconds, a call has ten. So its answers are kept in a tree of digits, each at the first
+digit from which the data prove that no later one changes it (`number_plan.py`): exact, and few enough to keep. What the
+library does not name stays unnamed: `country` is None unless it gives a region for the number itself, even where the
+calling code belongs to one country only.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import phonenumbers
 from phonenumbers import PhoneNumberType, shortnumberinfo
+from phonenumbers.re_util import enable_pattern_cache
+
+from pipeline.cdr.number_plan import plan_of, split_calling_code
 
 NUMBERING_VERSION = f"phonenumbers-{phonenumbers.__version__}"
+
+ANSWER_COUNT_MAX = 200_000
+"""Then the tree starts anew: about 60 MB. Only numbers made up to fill it reach this."""
 
 _CLASSES = {
     PhoneNumberType.FIXED_LINE: "geographic",
@@ -23,6 +35,10 @@ _CLASSES = {
 _NO_COUNTRY = "001"
 _TEST_NUMBER = "933"  # R66
 _TEST_COUNTRIES = ("US", "CA")
+_LEAD_DIGITS = 4
+_SIZE_MAX = 15  # E.164
+
+enable_pattern_cache()  # else the library compiles most patterns anew each time
 
 
 class NumberFacts(NamedTuple):
@@ -32,10 +48,62 @@ class NumberFacts(NamedTuple):
     number_class: str
 
 
-@lru_cache(maxsize=200_000)
+_Tree = dict[str, Union["_Tree", NumberFacts]]
+_trees: list[_Tree] = [{} for _ in range(_SIZE_MAX + 1)]  # by the number's size
+_answer_count = 0
+
+
 def look_up(number: str) -> NumberFacts:
     """Facts of an E.164 number, with or without `+`; a masked tail is looked up with zeros in its place."""
-    digits = number.lstrip("+").replace("*", "0")
+    digits = number[1:] if number[:1] == "+" else number
+    if digits[-1:] == "*":
+        digits = digits.replace("*", "0")
+    size = len(digits)
+    if size > _SIZE_MAX:
+        return ask_library(digits)
+    node = _trees[size].get(digits[:_LEAD_DIGITS])
+    if node.__class__ is NumberFacts:
+        return node
+    if node is not None:
+        for digit in digits[_LEAD_DIGITS:]:
+            node = node.get(digit)  # type: ignore[union-attr]
+            if node.__class__ is NumberFacts:
+                return node
+            if node is None:
+                break
+    return _learn(digits)
+
+
+def _learn(digits: str) -> NumberFacts:
+    global _answer_count  # noqa: PLW0603  # the tree is a cache of this module's one function
+    facts = ask_library(digits)
+    if not digits or not digits.isascii() or not digits.isdigit():
+        return facts
+    if _answer_count >= ANSWER_COUNT_MAX:
+        for tree in _trees:
+            tree.clear()
+        _answer_count = 0
+    _answer_count += 1
+    settled = max(_settling_size(digits), min(_LEAD_DIGITS, len(digits)))
+    node, step = _trees[len(digits)], digits[:_LEAD_DIGITS]
+    for digit in digits[_LEAD_DIGITS:settled]:
+        below = node.setdefault(step, {})
+        assert isinstance(below, dict)  # a settled answer above would have been found
+        node, step = below, digit
+    node[step] = facts
+    return facts
+
+
+def _settling_size(digits: str) -> int:
+    split = split_calling_code(digits)
+    if split is None:
+        return len(digits) if len(digits) <= _LEAD_DIGITS else _LEAD_DIGITS
+    calling_code, national = split
+    return len(digits) - len(national) + plan_of(calling_code).settling_size(national)
+
+
+def ask_library(digits: str) -> NumberFacts:
+    """What the library says of `+digits`; unknown when it is no number to it."""
     try:
         parsed = phonenumbers.parse("+" + digits)
     except phonenumbers.NumberParseException:
