@@ -110,7 +110,7 @@ def test_the_gateway_is_told_all_about_the_payment():
 
 
 def test_an_unknown_outcome_is_neither_success_nor_failure():
-    """Said to have failed, it would be requested anew and paid twice. The rest of the batch is answered all the same."""
+    """Said to have failed, it would be requested anew and paid twice. The others are answered all the same."""
     gateway, sent = Scripted(Unknown("timeout"), Succeeded(None, "r")), Sent()
     worker = PaymentWorker(gateway=gateway, send_command=sent)
     with pytest.raises(PaymentUnknown, match="contoso:cdrs:7:5 is open: timeout"):
