@@ -97,7 +97,7 @@ def parse_address(url: str) -> ServerAddress | FolderAddress:
         is_secure = parts.scheme == "clickhouses"
         database = parts.path.strip("/")
         try:
-            port = parts.port or (_PORT_SECURE if is_secure else _PORT)
+            port = (_PORT_SECURE if is_secure else _PORT) if parts.port is None else parts.port
         except ValueError:
             port = 0
         if parts.hostname and port and "/" not in database and not parts.query:

@@ -1,0 +1,236 @@
+"""The loader before a store that can be told to fail: what is gathered, retried, held back and given up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pipeline.warehouse import load_io
+from pipeline.warehouse.load_io import Loader
+from pipeline.warehouse.store import ColumnType, Rows, StoreAway, StoreRefused
+from tests.warehouse_records import consumed, ledger_entry, rated_call, raw, user
+
+
+class FakeStore:
+    """Takes rows like a server that counts calls; fails as often as `failures` says, or until `is_away` ends."""
+
+    name = "fake"
+
+    def __init__(self, failures: Sequence[Exception] = ()) -> None:
+        self.failures = list(failures)
+        self.inserts: list[tuple[str, int]] = []
+        self.rows: dict[str, list[tuple[Any, ...]]] = {}
+        self.is_away = False
+        self.tables_made = 0
+        self.attempts = 0
+        self._lock = threading.Lock()
+
+    def create_database(self) -> None:
+        self.tables_made += 1
+
+    def execute(self, sql: str) -> None: ...
+
+    def insert(self, table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
+        with self._lock:
+            if table == "schema_migrations":
+                return
+            self.attempts += 1
+            if self.is_away:
+                raise StoreAway("away")
+            if self.failures:
+                raise self.failures.pop(0)
+            self.inserts.append((table, len(data[0])))
+            self.rows.setdefault(table, []).extend(zip(*data, strict=True))
+
+    def query(self, sql: str) -> Rows:
+        return Rows(("version", "digest"), iter(()))
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_io, "_RETRY_WAIT_S_MAX", 0.01)
+
+
+def calls(count: int, start: int = 1) -> list[Any]:
+    return [consumed("rated_call", rated_call(seq), seq) for seq in range(start, start + count)]
+
+
+def run(store: FakeStore, work: Any, **options: Any) -> Any:
+    async def main() -> Any:
+        loader = Loader(store=store, **options)
+        try:
+            return await work(loader)
+        finally:
+            await loader.close()
+
+    return asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_rows_of_several_partitions_go_into_one_insert() -> None:
+    """A small insert for each partition would make parts faster than the engine can merge them."""
+    store = FakeStore()
+
+    async def work(loader: Loader) -> None:
+        await asyncio.gather(*(loader.handle(calls(10, start=10 * number)) for number in range(1, 13)))
+
+    run(store, work, gather_s=0.3)
+    assert store.inserts == [("rated_calls", 120)]
+
+
+def test_a_full_block_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_io, "_BLOCK_ROWS", 50)
+    store = FakeStore()
+    run(store, lambda loader: loader.handle(calls(60)), gather_s=15)
+    assert store.inserts == [("rated_calls", 60)]
+
+
+def test_handle_returns_only_when_every_table_of_its_records_has_the_rows() -> None:
+    """The caller commits its position then: what is not inserted would be lost."""
+    store = FakeStore([StoreAway("once"), StoreAway("twice")])
+    records = [*calls(2), consumed("ledger_entry", ledger_entry(1, [("credits:a", -1), ("revenue:usage", 1)]))]
+
+    async def work(loader: Loader) -> dict[str, int]:
+        await loader.handle(records)
+        return {table: len(rows) for table, rows in store.rows.items()}
+
+    assert run(store, work, gather_s=0.01) == {"rated_calls": 2, "ledger_entries": 2}
+
+
+def test_a_table_that_has_the_rows_is_not_filled_again_when_the_next_one_fails() -> None:
+    store = FakeStore()
+    entry = consumed("ledger_entry", ledger_entry(1, [("credits:a", -1), ("revenue:usage", 1)]))
+    original = store.insert
+    failed = []
+
+    def insert(table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
+        if table == "ledger_entries" and not failed:
+            failed.append(table)
+            raise StoreAway("in between")
+        original(table, columns, data)
+
+    store.insert = insert  # type: ignore[method-assign]
+    run(store, lambda loader: loader.handle([*calls(2), entry]), gather_s=0.01)
+    assert failed
+    assert store.inserts == [("rated_calls", 2), ("ledger_entries", 2)]
+
+
+def test_while_the_store_is_away_nothing_is_acknowledged_and_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = calls(10)
+    size = sum(len(record.value) for record in batch)
+    monkeypatch.setattr(load_io, "_HELD_BYTES_MAX", 3 * size)
+    store = FakeStore()
+    store.is_away = True
+
+    async def work(loader: Loader) -> int:
+        waiting = [asyncio.create_task(loader.handle(batch)) for _ in range(10)]
+        await asyncio.sleep(0.3)
+        assert store.attempts > 1
+        assert not any(task.done() for task in waiting)
+        held = loader._held_bytes
+        store.is_away = False
+        await asyncio.gather(*waiting)
+        return held
+
+    assert run(store, work, gather_s=0.01) == 3 * size
+    assert len(store.rows["rated_calls"]) == 100
+
+
+def test_one_record_larger_than_the_bound_still_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for room for ever, and its partition with it."""
+    monkeypatch.setattr(load_io, "_HELD_BYTES_MAX", 10)
+    store = FakeStore()
+    run(store, lambda loader: loader.handle(calls(1)), gather_s=0.01)
+    assert store.inserts == [("rated_calls", 1)]
+
+
+def test_a_refusal_reaches_the_caller_and_the_next_batch_makes_the_tables_again() -> None:
+    """A server that was replaced by an empty one: nothing may be committed, and no operator is needed."""
+    store = FakeStore([StoreRefused("no such table")])
+
+    async def work(loader: Loader) -> None:
+        with pytest.raises(StoreRefused, match="no such table"):
+            await loader.handle(calls(1))
+        await loader.handle(calls(1))
+
+    run(store, work, gather_s=0.01)
+    assert store.tables_made == 2
+    assert store.inserts == [("rated_calls", 1)]
+
+
+def test_closing_inserts_what_was_gathered() -> None:
+    store = FakeStore()
+
+    async def work(loader: Loader) -> None:
+        waiting = asyncio.create_task(loader.handle(calls(3)))
+        while not loader._batch.blocks:
+            await asyncio.sleep(0.01)
+        await loader.close()
+        await waiting
+
+    run(store, work, gather_s=60)
+    assert store.inserts == [("rated_calls", 3)]
+
+
+def test_closing_while_the_store_is_away_gives_up_without_acknowledging() -> None:
+    """A stop must end in seconds; the rows come again, as nobody committed them."""
+    store = FakeStore()
+    store.is_away = True
+
+    async def work(loader: Loader) -> None:
+        waiting = asyncio.create_task(loader.handle(calls(3)))
+        while not store.attempts:
+            await asyncio.sleep(0.01)
+        started = asyncio.get_running_loop().time()
+        await loader.close()
+        assert asyncio.get_running_loop().time() - started < 3
+        with pytest.raises(StoreAway):
+            await waiting
+
+    run(store, work, gather_s=0.01)
+    assert store.rows == {}
+
+
+def test_a_waiter_that_was_cancelled_does_not_disturb_the_others() -> None:
+    """Its partition went to another worker in the middle of an insert."""
+    store = FakeStore()
+
+    async def work(loader: Loader) -> None:
+        gone = asyncio.create_task(loader.handle(calls(2)))
+        stays = asyncio.create_task(loader.handle(calls(2, start=10)))
+        while len(loader._batch.waiting) < 2:
+            await asyncio.sleep(0.005)
+        gone.cancel()
+        await stays
+        assert loader._held_bytes == 0
+
+    run(store, work, gather_s=0.1)
+    assert store.inserts == [("rated_calls", 4)]
+
+
+def test_unreadable_results_are_loaded_beside_the_others() -> None:
+    store = FakeStore()
+    run(store, lambda loader: loader.handle([*calls(2), raw(b"junk", 9), *calls(1, start=5)]), gather_s=0.01)
+    assert sorted(store.inserts) == [("rated_calls", 3), ("rejected_cdrs", 1)]
+
+
+def test_a_user_is_inserted_again_until_an_insert_of_him_succeeded() -> None:
+    """To remember him before the row is there would lose his name for good."""
+    store = FakeStore([StoreRefused("no")])
+    record = consumed("user", user("anna"), 1, key=b"t1/anna")
+
+    async def work(loader: Loader) -> None:
+        with pytest.raises(StoreRefused):
+            await loader.handle([record])
+        await loader.handle([record])
+        await loader.handle([record])
+
+    run(store, work, gather_s=0.01)
+    assert store.inserts == [("users", 1)]
