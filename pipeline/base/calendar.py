@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -65,3 +66,11 @@ def format_time(instant_ms: int) -> str:
     fraction_ms = instant_ms % MS_PER_S
     tail = f".{fraction_ms:03d}" if fraction_ms else ""
     return f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + tail + "Z"
+
+
+@lru_cache(maxsize=4_096)
+def next_month_starts_at(month: str) -> int:
+    """The end of a month `YYYY-MM`, exclusive: the instant at which the next one starts."""
+    year, number = int(month[:4]), int(month[5:])
+    last_day = monthrange(year, number)[1]
+    return from_datetime(datetime(year, number, last_day, tzinfo=UTC)) + MS_PER_DAY

@@ -1,0 +1,59 @@
+"""The other side of a call: its country, name and class, and the row that prices a call to it.
+
+The numbering library says country and class; an `iso2` in the matching outbound row decides the country instead.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from pipeline.cdr.numbering import look_up
+from pipeline.charge.tables import Deck, Match, RateRow, Tables
+
+REMEMBERED_COUNT_MAX = 65_536
+"""Answers kept: 65,536 numbers at about 500 bytes are 32 MB. What is remembered changes no answer."""
+
+_e164 = re.compile(r"\+(?=[0-9*]{1,15}\Z)[0-9]+\**\Z").match
+NO_MATCH = Match(None, False)
+
+
+class Destination(NamedTuple):
+    """`row` is the outbound row of the deck for this number, or None; `country` and `name` are None when unknown."""
+
+    country: str | None
+    name: str | None
+    number_class: str
+    row: RateRow | None
+    is_ambiguous: bool
+
+
+NOWHERE = Destination(None, None, "unknown", None, False)
+
+
+@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
+def destination_of(number: str | None, deck: Deck | None, tables: Tables) -> Destination:
+    """What is known of a number; withheld, short and malformed ones lead nowhere."""
+    if number is None or _e164(number) is None:
+        return NOWHERE
+    facts = look_up(number)
+    match = NO_MATCH if deck is None else deck.find("outbound", number[1:], facts.number_class)
+    country = match.row.iso2 if match.row and match.row.iso2 else facts.country
+    name = match.row.destination if match.row else ""
+    if not name and country:
+        name = tables.country(country).name
+    return Destination(country, name or None, facts.number_class, match.row, match.is_ambiguous)
+
+
+@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
+def inbound_match(number: str | None, deck: Deck | None, is_toll_free: bool) -> Match:
+    """The inbound row of the called number: class `toll_free` when it is that, else the library's class."""
+    if number is None or deck is None:
+        return NO_MATCH
+    return deck.find("inbound", number[1:], "toll_free" if is_toll_free else look_up(number).number_class)
+
+
+def has_toll_free_class(number: str | None) -> bool:
+    """Whether the numbering plan calls this number toll-free."""
+    return number is not None and look_up(number).number_class == "toll_free"

@@ -1,0 +1,274 @@
+"""The nouns of the books: a tenant's account, its lots, its users, and the minutes used of its pools.
+
+Values inside are immutable; an account, a user or a month is changed only on the copy that a slice made of it.
+Invariants: balance = lots - overdraft, every lot kept here holds something, and lots and overdraft are never both
+above zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pipeline.base.calendar import MS_PER_DAY, next_month_starts_at
+from pipeline.base.reject import InvariantBroken
+from pipeline.charge.subscriber import Subscriber, Terms
+
+NEVER_MS = 2**62
+EXPIRY_NOTICE_MS = 30 * MS_PER_DAY
+
+
+class Lot(NamedTuple):
+    """Money of one purchase. `arrival` counts the account's lots from 1 and orders those of one instant (D10)."""
+
+    lot_id: str
+    purchased_at: int
+    arrival: int
+    expires_at: int
+    amount_micros: int
+    remaining_micros: int
+    is_expiry_announced: bool
+
+    @property
+    def due_at(self) -> int:
+        """When time alone next does something to this lot."""
+        return self.expires_at if self.is_expiry_announced else self.expires_at - EXPIRY_NOTICE_MS
+
+
+class PaymentData(NamedTuple):
+    """How a recharge is paid; what the request said is what its lot and its events say."""
+
+    payment_method: str
+    enterprise_agreement_no: str | None
+    purchase_order_no: str | None
+
+
+class RechargeSettings(NamedTuple):
+    """R49: recharge by `amount_micros` when the balance is strictly below `trigger_micros`."""
+
+    is_enabled: bool
+    trigger_micros: int
+    amount_micros: int
+    monthly_budget_micros: int | None
+    payment: PaymentData
+
+
+RECHARGE_OFF = RechargeSettings(False, 0, 0, None, PaymentData("other", None, None))
+
+
+class Request(NamedTuple):
+    """A recharge that was requested. `failed_at` is 0 while it is in flight."""
+
+    recharge_id: str
+    amount_micros: int
+    month: str
+    failed_at: int
+    payment: PaymentData
+
+
+class BudgetMonth(NamedTuple):
+    """What was requested in a month and did not fail (D12)."""
+
+    month: str
+    requested_micros: int
+    is_reached_announced: bool
+
+
+class Account:
+    """One tenant. `owner` names the slice whose copy this is."""
+
+    __slots__ = (
+        "backoff_until",
+        "balance_micros",
+        "budget_months",
+        "failed_requests",
+        "failure_count",
+        "first_month",
+        "first_month_ends_at",
+        "in_flight",
+        "is_funded",
+        "is_suspended",
+        "is_switch_announced",
+        "lot_count",
+        "lots",
+        "lots_due_at",
+        "oldest_refund_at",
+        "overdraft_micros",
+        "owner",
+        "purchased",
+        "recharge",
+        "refund_head",
+        "refund_tail",
+        "seats",
+        "subscriber",
+        "tenant_id",
+        "terms",
+        "unpriced_days",
+        "zero_at",
+    )
+
+    def __init__(self, tenant_id: str, terms: Terms) -> None:
+        self.tenant_id = tenant_id
+        self.terms = terms
+        self.lots: list[Lot] = []
+        self.lot_count = 0
+        self.lots_due_at = NEVER_MS
+        self.overdraft_micros = 0
+        self.balance_micros = 0
+        self.zero_at: int | None = None
+        """When the balance last went from above zero to zero or below: the suspension of D8."""
+        self.is_suspended = False
+        self.is_funded = False
+        self.is_switch_announced = False
+        self.recharge = RECHARGE_OFF
+        self.in_flight: Request | None = None
+        self.failed_requests: tuple[Request, ...] = ()
+        self.failure_count = 0
+        self.backoff_until = 0
+        self.budget_months: tuple[BudgetMonth, ...] = ()
+        self.seats: dict[str, dict[str, int]] = {}
+        """Users that count in the pools of a SKU, by their country; "" is the tenant's."""
+        self.purchased: dict[str, int] = {}
+        self.unpriced_days: tuple[tuple[int, str], ...] = ()
+        """UTC days and destination countries for which `rate_missing` was said."""
+        self.first_month = ""
+        """Earliest month with a record of pool use, or ""."""
+        self.first_month_ends_at = NEVER_MS
+        self.refund_head = ""
+        self.refund_tail = ""
+        self.oldest_refund_at = NEVER_MS
+        self.subscriber: Subscriber | None = None
+        self.owner: object = None
+
+    def copy(self) -> Account:
+        """A copy that may be changed; what it holds is immutable but for `lots`."""
+        twin = Account.__new__(Account)
+        for name in _ACCOUNT_SLOTS:
+            setattr(twin, name, getattr(self, name))
+        twin.lots = self.lots.copy()
+        return twin
+
+    @property
+    def behaves_postpaid(self) -> bool:
+        """R69: a post-paid agreement counts as prepaid while auto-recharge is on (D9)."""
+        return self.terms.agreement == "postpaid" and not self.recharge.is_enabled
+
+    @property
+    def due_at(self) -> int:
+        """When time alone next does something: a lot, the end of a back-off, the month after a spent budget."""
+        recharge = self.recharge
+        if not recharge.is_enabled or self.in_flight is not None or self.balance_micros >= recharge.trigger_micros:
+            return self.lots_due_at
+        retry_at = self.backoff_until
+        budget_micros = recharge.monthly_budget_micros
+        if self.budget_months and budget_micros is not None:
+            last = self.budget_months[-1]
+            if last.is_reached_announced and last.requested_micros + recharge.amount_micros > budget_micros:
+                retry_at = max(retry_at, next_month_starts_at(last.month))
+        return min(self.lots_due_at, retry_at)
+
+    def check(self) -> None:
+        """The invariants; raises InvariantBroken."""
+        held = 0
+        for lot in self.lots:
+            held += lot.remaining_micros
+            if lot.remaining_micros <= 0:
+                raise InvariantBroken(f"lot {lot.lot_id} of {self.tenant_id} holds nothing and is still live")
+        if self.overdraft_micros < 0 or (self.overdraft_micros and held):
+            raise InvariantBroken(f"{self.tenant_id} has {held} in lots and {self.overdraft_micros} overdraft")
+        if self.balance_micros != held - self.overdraft_micros:
+            raise InvariantBroken(
+                f"{self.tenant_id} has a balance of {self.balance_micros}: {held} in lots, {self.overdraft_micros} overdraft"
+            )
+
+
+_ACCOUNT_SLOTS = Account.__slots__
+
+
+class PoolUse(NamedTuple):
+    """Minutes used of one pool in its month, and what was announced about it."""
+
+    used_minutes: int = 0
+    is_80_announced: bool = False
+    is_100_announced: bool = False
+
+
+UNUSED = PoolUse()
+
+
+class MonthPools:
+    """What a tenant used of its pools in one month, by the pool's name."""
+
+    __slots__ = ("month", "owner", "pools", "tenant_id")
+
+    def __init__(self, tenant_id: str, month: str, pools: dict[str, PoolUse], owner: object = None) -> None:
+        self.tenant_id = tenant_id
+        self.month = month
+        self.pools = pools
+        self.owner = owner
+
+
+class Spend(NamedTuple):
+    """A user's debited and post-paid charges in a month (R63)."""
+
+    spent_micros: int = 0
+    is_cap_announced: bool = False
+
+
+class UserSettings(NamedTuple):
+    """What `set_user` and `assign_licences` say of a user."""
+
+    country: str | None
+    licences: tuple[str, ...]
+    dial_out_policy: str | None
+    spend_cap_micros: int | None
+    upn: str | None
+    display_name: str | None
+    is_resource_account: bool
+
+
+class User:
+    """One user; months and pools are those that a late call could still belong to."""
+
+    __slots__ = ("months", "owner", "pools", "removed_at", "seats", "settings", "subscriber", "tenant_id", "user_id")
+
+    def __init__(self, tenant_id: str, user_id: str, settings: UserSettings) -> None:
+        self.tenant_id = tenant_id
+        self.user_id = user_id
+        self.settings = settings
+        self.removed_at: int | None = None
+        self.seats: tuple[str, ...] = ()
+        """SKUs in whose pools he counts now, as entered in the account's counters."""
+        self.months: dict[str, Spend] = {}
+        self.pools: dict[tuple[str, str], PoolUse] = {}
+        """Use of his own pools (`MCOPSTN8`), by month and pool name."""
+        self.subscriber: Subscriber | None = None
+        self.owner: object = None
+
+    def copy(self) -> User:
+        twin = User(self.tenant_id, self.user_id, self.settings)
+        twin.removed_at = self.removed_at
+        twin.seats = self.seats
+        twin.months = self.months.copy()
+        twin.pools = self.pools.copy()
+        twin.subscriber = self.subscriber
+        return twin
+
+
+class SpentLot(NamedTuple):
+    """A lot that holds nothing any more; kept, so that its id is not used again."""
+
+    tenant_id: str
+    lot: Lot
+
+
+class Refund(NamedTuple):
+    """A refund that is remembered so that it happens once; a queue from the account's oldest to its newest."""
+
+    tenant_id: str
+    usage_id: str
+    refunded_at: int
+    next_usage_id: str
+
+
+Stored = Account | User | MonthPools | SpentLot | Refund
+"""What the credit table holds of a tenant."""

@@ -1,0 +1,244 @@
+"""The one state transition: records in their order, each on the slice's copy of the books.
+
+A rejected record and an ignored command change nothing at all. After the last record the books of every account that
+was changed are checked, and held against the slice's ledger entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.base.ids import partition_of
+from pipeline.base.record import InputRecord
+from pipeline.base.reject import InvariantBroken, Reason, Rejected
+from pipeline.base.rules import Rules
+from pipeline.cdr.call_types import CALL_TYPES
+from pipeline.cdr.command import Command
+from pipeline.cdr.decode import Cdr
+from pipeline.charge.tables import Tables
+from pipeline.debit import calls, commands
+from pipeline.debit.account import Account
+from pipeline.debit.balance import close
+from pipeline.debit.books import Books
+from pipeline.debit.lots import let_time_pass
+from pipeline.debit.retention import forget_months
+from pipeline.debit.seen import Seen, SeenEntry
+from pipeline.debit.slices import Applied, Forwarded, Read, Slice, Standing
+from pipeline.debit.turn import Turn
+from pipeline.emit.outputs import RejectedRecord
+
+_NOTHING = Applied()
+
+
+class SliceWork:
+    """Decides one slice. Used once: `decide`."""
+
+    def __init__(
+        self,
+        *,
+        partition: int,
+        partition_count: int,
+        books: Books,
+        tables: Tables,
+        rules: Rules,
+        version: str,
+        kept_ms: int,
+        start: Standing,
+    ) -> None:
+        self._partition = partition
+        self._partition_count = partition_count
+        self._books = books
+        self._tables = tables
+        self._rules = rules
+        self._version = version
+        self._kept_ms = kept_ms
+        self._start = start
+        self._ledger_epoch = start.ledger_epoch
+        self._applied_seq = start.applied_seq
+        self._latest_ms = start.latest_ms
+        self._seen_now: dict[bytes, Seen] = {}
+        self._to_remember: list[SeenEntry] = []
+
+    def decide(self, inputs: Sequence[Read], seen_before: Sequence[Seen | None]) -> Slice:
+        """`seen_before`: for each input what is remembered of its id."""
+        applied: list[Applied] = []
+        next_cdrs, next_commands = self._start.next_offset_cdrs, self._start.next_offset_commands
+        now_ms = self._latest_ms
+        for read, seen in zip(inputs, seen_before, strict=True):
+            record, content = read.record, read.content
+            now_ms = record.now_ms
+            self._applied_seq += 1
+            if self._applied_seq == 1:
+                self._ledger_epoch = now_ms
+            self._latest_ms = max(self._latest_ms, now_ms)
+            if record.is_command:
+                next_commands = record.offset + 1
+            else:
+                next_cdrs = record.offset + 1
+            if isinstance(content, Cdr):
+                applied.append(self._call(read, content, seen))
+            elif isinstance(content, Command):
+                applied.append(self._command(read, content, seen))
+            else:
+                applied.append(self._reject(record, content))
+        self._check(applied)
+        standing = self._start._replace(
+            ledger_epoch=self._ledger_epoch,
+            applied_seq=self._applied_seq,
+            next_offset_cdrs=next_cdrs,
+            next_offset_commands=next_commands,
+            latest_ms=self._latest_ms,
+        )
+        changed = self._books.changed
+        return Slice(applied, changed, self._to_remember, standing, self._partition, self._partition_count, now_ms)
+
+    def _call(self, read: Read, cdr: Cdr, seen: Seen | None) -> Applied:
+        record, books, tenant_id = read.record, self._books, cdr.tenant_id
+        if partition_of(tenant_id, self._partition_count) != self._partition:
+            return self._forward(record, tenant_id, Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, cdr.usage_id))
+        account = books.account(tenant_id)
+        user = None
+        if cdr.user_id is not None and account is not None and CALL_TYPES[cdr.call_type].looks_up_user:
+            user = books.user(tenant_id, cdr.user_id)
+        refused = calls.wrong_short_number(cdr, account, user)
+        if refused is not None:
+            return self._reject(record, refused)
+        if account is None:
+            return self._reject(
+                record, Rejected(Reason.TENANT_UNKNOWN, "no account was opened for the tenant", tenant_id, cdr.usage_id)
+            )
+        seen = self._still_seen(read, seen)
+        if seen is None:
+            refused = calls.why_refused(cdr, user, record.now_ms, self._rules)
+        elif seen.content != read.digest:
+            detail = "a call with this usage_id and other content was rated inside the duplicate window"
+            refused = Rejected(Reason.USAGE_ID_REUSED, detail, tenant_id, cdr.usage_id)
+        if refused is not None:
+            return self._reject(record, refused)
+        turn = Turn(record, books, account, self._ledger_epoch, self._applied_seq)
+        turn.user = user
+        rated = calls.apply_call(
+            turn, cdr, is_duplicate=seen is not None, tables=self._tables, rules=self._rules, version=self._version
+        )
+        if seen is None:
+            self._remember(read)
+        return Applied(rated, read.body, turn.events, turn.entries)
+
+    def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
+        record, tenant_id = read.record, command.tenant_id
+        if command.kind == "tick":
+            return self._tick(record)
+        if partition_of(tenant_id, self._partition_count) != self._partition:
+            refusal = Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, None, command.command_id)
+            return self._forward(record, tenant_id, refusal)
+        account = self._books.account(tenant_id)
+        if account is None:
+            return self._first_command(read, command)
+        if self._still_seen(read, seen) is not None or (
+            command.kind in ("add_funds", "refund_call") and self._books.has_lot(account, command.command_id)
+        ):
+            return _NOTHING
+        refused = commands.why_refused(command, account, self._books, record.now_ms, self._tables)
+        if refused is not None:
+            return self._reject(record, Rejected(*refused, tenant_id, None, command.command_id))
+        return self._obey(read, command, account)
+
+    def _first_command(self, read: Read, command: Command) -> Applied:
+        """Of a tenant that is not known: only `open_account` may be."""
+        refused: commands.Refused | None
+        if command.kind == "open_account":
+            terms = commands.terms_of(command.fields)
+            refused = commands.why_terms_refused(terms, None, self._tables)
+            if refused is None:
+                account = Account(command.tenant_id, terms)
+                self._books.open_account(account)
+                return self._obey(read, command, account)
+        else:
+            refused = commands.Refused(Reason.TENANT_UNKNOWN, "no account was opened for the tenant")
+        return self._reject(read.record, Rejected(*refused, command.tenant_id, None, command.command_id))
+
+    def _obey(self, read: Read, command: Command, account: Account) -> Applied:
+        turn = Turn(read.record, self._books, account, self._ledger_epoch, self._applied_seq)
+        let_time_pass(turn)
+        forget_months(turn, self._rules.call_age_ms_max)
+        partly = commands.obey(turn, command, self._tables)
+        close(turn)
+        self._remember(read)
+        rejected = None if partly is None else self._reject(read.record, partly).rejected
+        return Applied(None, b"", turn.events, turn.entries, rejected)
+
+    def _tick(self, record: InputRecord) -> Applied:
+        """Lets time pass for every account to which it has something to do, in the order of tenant_id."""
+        turn: Turn | None = None
+        for tenant_id in self._books.tenants_due(record.now_ms):
+            account = self._books.account(tenant_id)
+            assert account is not None
+            if turn is None:
+                turn = Turn(record, self._books, account, self._ledger_epoch, self._applied_seq)
+            turn.select(account)
+            let_time_pass(turn)
+            close(turn)
+        return _NOTHING if turn is None else Applied(None, b"", turn.events, turn.entries)
+
+    def _forward(self, record: InputRecord, tenant_id: str, refusal: Rejected) -> Applied:
+        """A record on another partition than its tenant's goes there, once."""
+        if record.forwarded_from is not None:
+            detail = (
+                f"forwarded twice: it came here from {record.forwarded_from}, and this is not its tenant's partition"
+            )
+            return self._reject(record, refusal._replace(detail=detail))
+        target = partition_of(tenant_id, self._partition_count)
+        return Applied(forward=Forwarded(record, target, tenant_id))
+
+    def _reject(self, record: InputRecord, refusal: Rejected) -> Applied:
+        return Applied(
+            rejected=RejectedRecord(
+                refusal.reason.value,
+                refusal.detail,
+                refusal.tenant_id,
+                refusal.usage_id,
+                refusal.command_id,
+                record.topic,
+                record.partition,
+                record.offset,
+                self._ledger_epoch,
+                self._applied_seq,
+                record.value,
+                record.now_ms,
+            )
+        )
+
+    def _still_seen(self, read: Read, before: Seen | None) -> Seen | None:
+        """What is remembered of an id and still counts: inside the window, and not lost to a clock far back."""
+        seen = self._seen_now.get(read.id) or before
+        if (
+            seen is None
+            or read.record.now_ms - seen.now_ms > self._rules.duplicate_window_ms
+            or seen.now_ms < self._latest_ms - self._kept_ms
+        ):
+            return None
+        return seen
+
+    def _remember(self, read: Read) -> None:
+        entry = SeenEntry(read.id, read.digest or bytes(8), read.record.now_ms)
+        self._seen_now[read.id] = Seen(entry.now_ms, entry.content)
+        self._to_remember.append(entry)
+
+    def _check(self, applied: Sequence[Applied]) -> None:
+        """Every changed account balances, and its balance moved by what the entries say about its credits."""
+        moved: dict[str, int] = {}
+        for each in applied:
+            for entry in each.entries:
+                credits = [amount for account, amount in entry.postings if account.startswith("credits:")]
+                if credits:
+                    moved[entry.tenant_id] = moved.get(entry.tenant_id, 0) + sum(credits)
+        for tenant_id, account in self._books.accounts_changed.items():
+            account.check()
+            before = self._books.committed_account(tenant_id)
+            booked_micros = (0 if before is None else before.balance_micros) + moved.pop(tenant_id, 0)
+            if account.balance_micros != booked_micros:
+                raise InvariantBroken(
+                    f"balance of {tenant_id} is {account.balance_micros}, by the ledger entries it is {booked_micros}"
+                )
+        if moved:
+            raise InvariantBroken(f"entries move the credits of {sorted(moved)}, whose accounts did not change")

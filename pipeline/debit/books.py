@@ -1,0 +1,259 @@
+"""The books of a partition as committed, and the working copy on which a slice is decided.
+
+Committed records stay encoded until they are touched first, and are encoded again when many others were touched since.
+A slice never changes a committed object: what it is about to change it copies once (`Books.own_...`), what it drops
+becomes None. The copies take effect by `State.adopt`, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+from urllib.parse import unquote
+
+from pipeline.base.calendar import MS_PER_DAY
+from pipeline.base.ids import account_key, part_key, user_key
+from pipeline.debit.account import (
+    NEVER_MS,
+    Account,
+    Lot,
+    MonthPools,
+    Refund,
+    SpentLot,
+    Stored,
+    User,
+)
+from pipeline.debit.stored import (
+    decode_account,
+    decode_month,
+    decode_refund,
+    decode_user,
+    encode_stored,
+    peek_due_at,
+)
+
+DECODED_COUNT_MAX = 50_000
+"""Decoded records of a kind in one partition: an account takes about 1.5 kB so, encoded 0.3 kB."""
+_MONTH_PART, _LOT_PART, _REFUND_PART = "pools", "lot", "refund"
+_Pair = tuple[str, str]
+_Name = TypeVar("_Name")
+_Kind = TypeVar("_Kind", Account, User, MonthPools)
+
+
+class State:
+    """Everything committed. The only ways to change it are `load` (restore) and `adopt` (after a commit)."""
+
+    def __init__(self, decoded_count_max: int = DECODED_COUNT_MAX) -> None:
+        self._decoded_count_max = decoded_count_max
+        self._encoded: dict[bytes, bytes] = {}
+        self._accounts: dict[str, Account] = {}
+        self._users: dict[_Pair, User] = {}
+        self._months: dict[_Pair, MonthPools] = {}
+        self._due_days: dict[int, set[str]] = {}
+        self._due_day_of: dict[str, int] = {}
+
+    @property
+    def record_count(self) -> int:
+        """Records held, however they are held."""
+        return len(self._encoded) + len(self._accounts) + len(self._users) + len(self._months)
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Takes one record of the credit table; None: it was dropped. Later records of a key replace earlier ones."""
+        if value is None:
+            self._encoded.pop(key, None)
+            return
+        self._encoded[key] = value
+        due_at = None if b"/" in key else peek_due_at(value)
+        if due_at is not None:
+            self._note_due(unquote(key.decode()), due_at)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every record as key and message, in the order of the keys."""
+        decoded: dict[bytes, Stored] = {account_key(name): each for name, each in self._accounts.items()}
+        decoded |= {user_key(*names): each for names, each in self._users.items()}
+        decoded |= {part_key(names[0], _MONTH_PART, names[1]): each for names, each in self._months.items()}
+        for key in sorted(self._encoded.keys() | decoded.keys()):
+            yield key, self._encoded[key] if key in self._encoded else encode_stored(decoded[key])
+
+    def account(self, tenant_id: str) -> Account | None:
+        return self._accounts.get(tenant_id) or self._decode(
+            self._accounts, tenant_id, account_key(tenant_id), decode_account
+        )
+
+    def user(self, tenant_id: str, user_id: str) -> User | None:
+        names = (tenant_id, user_id)
+        return self._users.get(names) or self._decode(self._users, names, user_key(*names), decode_user)
+
+    def month(self, tenant_id: str, month: str) -> MonthPools | None:
+        names = (tenant_id, month)
+        key = part_key(tenant_id, _MONTH_PART, month)
+        return self._months.get(names) or self._decode(self._months, names, key, decode_month)
+
+    def encoded(self, key: bytes) -> bytes | None:
+        """A record of a kind that is always kept encoded: a spent lot or a refund."""
+        return self._encoded.get(key)
+
+    def tenants_due(self, now_ms: int) -> set[str]:
+        """Tenants to whom time alone may do something by now; a few more than that, never fewer."""
+        today = now_ms // MS_PER_DAY
+        return set().union(*(tenants for day, tenants in self._due_days.items() if day <= today))
+
+    def adopt(self, changed: dict[bytes, Stored | None]) -> None:
+        """Makes a slice's copies the committed truth."""
+        for key, record in changed.items():
+            match record:
+                case Account():
+                    self._accounts.pop(record.tenant_id, None)  # to the end: the longest untouched stand first
+                    self._accounts[record.tenant_id] = record
+                    self._note_due(record.tenant_id, record.due_at)
+                case User():
+                    self._users.pop((record.tenant_id, record.user_id), None)
+                    self._users[record.tenant_id, record.user_id] = record
+                case MonthPools():
+                    self._months.pop((record.tenant_id, record.month), None)
+                    self._months[record.tenant_id, record.month] = record
+                case None:
+                    self._drop(key)
+                case _:
+                    self._encoded[key] = encode_stored(record)
+        self._cool(self._accounts, account_key)
+        self._cool(self._users, lambda names: user_key(*names))
+        self._cool(self._months, lambda names: part_key(names[0], _MONTH_PART, names[1]))
+
+    def _decode(
+        self, decoded: dict[_Name, _Kind], name: _Name, key: bytes, decode: Callable[[bytes], _Kind]
+    ) -> _Kind | None:
+        value = self._encoded.pop(key, None)
+        if value is None:
+            return None
+        record = decoded[name] = decode(value)
+        return record
+
+    def _cool(self, decoded: dict[_Name, _Kind], key_of: Callable[[_Name], bytes]) -> None:
+        """Encodes an eighth of the decoded records again, those first that were changed the longest time ago."""
+        if len(decoded) > self._decoded_count_max:
+            for name in list(decoded)[: len(decoded) - self._decoded_count_max * 7 // 8]:
+                self._encoded[key_of(name)] = encode_stored(decoded.pop(name))
+
+    def _drop(self, key: bytes) -> None:
+        self._encoded.pop(key, None)
+        tenant_id, is_month, month = key.decode().partition(f"//{_MONTH_PART}/")
+        if is_month:
+            self._months.pop((unquote(tenant_id), unquote(month)), None)
+
+    def _note_due(self, tenant_id: str, due_at: int) -> None:
+        day = due_at // MS_PER_DAY
+        before = self._due_day_of.get(tenant_id)
+        if before == day:
+            return
+        if before is not None:
+            del self._due_day_of[tenant_id]
+            self._due_days[before].discard(tenant_id)
+            if not self._due_days[before]:
+                del self._due_days[before]
+        if due_at < NEVER_MS:
+            self._due_day_of[tenant_id] = day
+            self._due_days.setdefault(day, set()).add(tenant_id)
+
+
+class Books:
+    """A slice's view: the committed state, and over it what this slice has changed."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._accounts: dict[str, Account] = {}
+        self._users: dict[_Pair, User] = {}
+        self._months: dict[_Pair, MonthPools | None] = {}
+        self.changed: dict[bytes, Stored | None] = {}
+        """What the slice has changed, by key in the credit table; None: dropped."""
+
+    @property
+    def accounts_changed(self) -> dict[str, Account]:
+        """The accounts that this slice has changed or opened, by tenant."""
+        return self._accounts
+
+    def account(self, tenant_id: str) -> Account | None:
+        return self._accounts.get(tenant_id) or self._state.account(tenant_id)
+
+    def committed_account(self, tenant_id: str) -> Account | None:
+        """The account as it was before this slice."""
+        return self._state.account(tenant_id)
+
+    def tenants_due(self, now_ms: int) -> list[str]:
+        """Tenants to whom time alone has something to do by now, in the order of their ids."""
+        return [
+            tenant_id
+            for tenant_id in sorted(self._state.tenants_due(now_ms) | self._accounts.keys())
+            if (account := self.account(tenant_id)) is not None and account.due_at <= now_ms
+        ]
+
+    def open_account(self, account: Account) -> None:
+        account.owner = self
+        self._accounts[account.tenant_id] = self.changed[account_key(account.tenant_id)] = account
+
+    def own_account(self, account: Account) -> Account:
+        """The slice's own copy of an account, which may be changed."""
+        if account.owner is not self:
+            account = account.copy()
+            self.open_account(account)
+        return account
+
+    def user(self, tenant_id: str, user_id: str) -> User | None:
+        return self._users.get((tenant_id, user_id)) or self._state.user(tenant_id, user_id)
+
+    def add_user(self, user: User) -> None:
+        user.owner = self
+        names = (user.tenant_id, user.user_id)
+        self._users[names] = self.changed[user_key(*names)] = user
+
+    def own_user(self, user: User) -> User:
+        if user.owner is not self:
+            user = user.copy()
+            self.add_user(user)
+        return user
+
+    def month(self, tenant_id: str, month: str) -> MonthPools | None:
+        names = (tenant_id, month)
+        return self._months[names] if names in self._months else self._state.month(tenant_id, month)
+
+    def own_month(self, account: Account, month: str) -> MonthPools:
+        """The slice's own copy of a month's pool use; empty when nothing was used yet."""
+        before = self.month(account.tenant_id, month)
+        if before is not None and before.owner is self:
+            return before
+        pools = MonthPools(account.tenant_id, month, {} if before is None else before.pools.copy(), self)
+        self._months[account.tenant_id, month] = pools
+        self.changed[part_key(account.tenant_id, _MONTH_PART, month)] = pools
+        return pools
+
+    def drop_month(self, tenant_id: str, month: str) -> None:
+        if self.month(tenant_id, month) is not None:
+            self._months[tenant_id, month] = None
+            self.changed[part_key(tenant_id, _MONTH_PART, month)] = None
+
+    def keep_spent_lot(self, tenant_id: str, lot: Lot) -> None:
+        spent = SpentLot(tenant_id, lot._replace(remaining_micros=0))
+        self.changed[part_key(tenant_id, _LOT_PART, lot.lot_id)] = spent
+
+    def has_lot(self, account: Account, lot_id: str) -> bool:
+        """Whether a lot of that id is kept, live or spent."""
+        key = part_key(account.tenant_id, _LOT_PART, lot_id)
+        return (
+            key in self.changed
+            or self._state.encoded(key) is not None
+            or any(lot.lot_id == lot_id for lot in account.lots)
+        )
+
+    def refund(self, tenant_id: str, usage_id: str) -> Refund | None:
+        key = part_key(tenant_id, _REFUND_PART, usage_id)
+        if key in self.changed:
+            changed = self.changed[key]
+            return changed if isinstance(changed, Refund) else None
+        value = self._state.encoded(key)
+        return None if value is None else decode_refund(value)
+
+    def keep_refund(self, refund: Refund) -> None:
+        self.changed[part_key(refund.tenant_id, _REFUND_PART, refund.usage_id)] = refund
+
+    def drop_refund(self, refund: Refund) -> None:
+        self.changed[part_key(refund.tenant_id, _REFUND_PART, refund.usage_id)] = None

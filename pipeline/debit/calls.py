@@ -1,0 +1,233 @@
+"""A call meets its account: rating's claim is settled from pool and credits, and becomes the rated call.
+
+The order is that of records.md section 3: what is too late, too early or of nobody is refused before anything changes;
+then forfeiture, the price, pool, credits, and what the account says about it (D13).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, format_time, month_of
+from pipeline.base.reject import Reason, Rejected
+from pipeline.base.rules import Rules
+from pipeline.cdr.call_types import CALL_TYPES, Family
+from pipeline.cdr.decode import Cdr, is_short_number
+from pipeline.cdr.numbering import is_emergency
+from pipeline.charge.rate import CREDITS_CAPABILITY, Charge, Pays, describe, rate
+from pipeline.charge.subscriber import Subscriber, entitlement_of, subscriber_of
+from pipeline.charge.tables import Tables
+from pipeline.debit.account import Account, User
+from pipeline.debit.balance import close
+from pipeline.debit.credits import NOTHING_PAID, Paid, announce_cap, note_spend, pay, why_not
+from pipeline.debit.lots import let_time_pass
+from pipeline.debit.pools import Draw, announce, draw
+from pipeline.debit.retention import forget_months
+from pipeline.debit.turn import Turn
+from pipeline.emit.outputs import RatedCall
+
+FUTURE_MS_MAX = MS_PER_HOUR
+_UNPRICED_DAYS_KEPT = 2
+_FREE_CALL = "FREECALL"
+
+
+class Settlement(NamedTuple):
+    """How a call ended."""
+
+    outcome: str
+    reason: str | None = None
+    capability: str | None = None
+    draw: Draw | None = None
+    paid: Paid = NOTHING_PAID
+
+
+def wrong_short_number(cdr: Cdr, account: Account | None, user: User | None) -> Rejected | None:
+    """`number_invalid`: a short number that is no emergency number of the usage country; not asked when none is known."""
+    callee = cdr.callee_number
+    if callee is None or callee[0] == "+" or CALL_TYPES[cdr.call_type].family is not Family.OWN:
+        return None
+    country = cdr.usage_country or (user and user.settings.country) or (account and account.terms.country)
+    if not country or not is_short_number(callee) or is_emergency(callee, country):
+        return None
+    return _refuse(cdr, Reason.NUMBER_INVALID, f"callee_number {callee} is no emergency number of {country}")
+
+
+def why_refused(cdr: Cdr, user: User | None, now_ms: int, rules: Rules) -> Rejected | None:
+    """The last checks of a call that was not sent before: its time, then its user."""
+    start_ms = cdr.start_time
+    if start_ms > now_ms + FUTURE_MS_MAX:
+        return _refuse(cdr, Reason.CALL_IN_FUTURE, f"the call starts at {format_time(start_ms)}, more than 1 h ahead")
+    if start_ms < now_ms - rules.call_age_ms_max:
+        days = rules.call_age_ms_max // MS_PER_DAY
+        return _refuse(cdr, Reason.CALL_TOO_OLD, f"the call started at {format_time(start_ms)}, over {days} days ago")
+    call_type = CALL_TYPES[cdr.call_type]
+    if not call_type.looks_up_user or (cdr.user_id is None and call_type.family is Family.APPLICATION):
+        return None
+    if user is None:
+        known = "no user" if cdr.user_id is None else "a user that was never set"
+        return _refuse(cdr, Reason.USER_UNKNOWN, f"{cdr.call_type} is booked on {known}")
+    if user.removed_at is not None and start_ms >= user.removed_at:
+        return _refuse(cdr, Reason.USER_UNKNOWN, f"the user was removed at {format_time(user.removed_at)}")
+    return None
+
+
+def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rules: Rules, version: str) -> RatedCall:
+    """Applies a call that is not refused. `turn.user` is the user it is booked on, if one is looked up."""
+    let_time_pass(turn)
+    forget_months(turn, rules.call_age_ms_max)
+    subscriber = subscriber_for(turn.account, turn.user, tables)
+    if is_duplicate:
+        charge = describe(cdr, subscriber, tables, rules)
+        settlement = Settlement("duplicate")
+    else:
+        charge = rate(cdr, subscriber, tables, rules)
+        settlement = _settle(turn, cdr, charge, subscriber, tables, rules)
+    balance_after_micros = turn.account.balance_micros
+    close(turn)
+    return _rated(turn, cdr, charge, settlement, balance_after_micros, version)
+
+
+def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subscriber:
+    """The payer, worked out again only when the tenant's terms or the user's settings have changed."""
+    holder = account if user is None else user
+    subscriber = holder.subscriber
+    if subscriber is None or subscriber.terms is not account.terms:
+        if user is None:
+            subscriber = subscriber_of(account.terms)
+        else:
+            settings = user.settings
+            subscriber = subscriber_of(
+                account.terms,
+                entitlement=entitlement_of(settings.licences, tables),
+                user_id=user.user_id,
+                country=settings.country,
+                dial_out_policy=settings.dial_out_policy,
+                is_resource_account=settings.is_resource_account,
+            )
+        holder.subscriber = subscriber
+    return subscriber
+
+
+def _settle(turn: Turn, cdr: Cdr, charge: Charge, subscriber: Subscriber, tables: Tables, rules: Rules) -> Settlement:
+    """Pool first, then credits; D13 fixes the order of what is said."""
+    payment = charge.payment
+    month = month_of(cdr.start_time)
+    drawn = None
+    match payment.pays:
+        case Pays.NOBODY:
+            return Settlement("free", payment.reason)
+        case Pays.UNPAID:
+            return Settlement("unpaid", payment.reason)
+        case Pays.LICENCE:
+            return Settlement("included", None, payment.capability)
+        case Pays.POOL:
+            assert payment.pool is not None
+            drawn = draw(turn, payment.pool, month, charge.billable_minutes, tables, rules)
+            if drawn is not None and drawn.minutes == charge.billable_minutes:
+                settlement = Settlement("included", None, payment.pool.capability, drawn)
+            else:
+                settlement = _from_credits(turn, cdr, charge, subscriber, drawn, month, rules)
+        case Pays.CREDITS:
+            settlement = _from_credits(turn, cdr, charge, subscriber, None, month, rules)
+    if settlement.paid.postpaid_micros:
+        _announce_switch(turn)
+    if settlement.outcome == "free_call":
+        _announce_missing_rate(turn, cdr, charge)
+    if drawn is not None:
+        announce(turn, drawn, cdr.user_id if payment.pool is not None and payment.pool.is_per_user else None)
+    if charge.is_own_call and (settlement.paid is not NOTHING_PAID or settlement.reason == "spend_cap_reached"):
+        announce_cap(turn, month)
+    return settlement
+
+
+def _from_credits(
+    turn: Turn, cdr: Cdr, charge: Charge, subscriber: Subscriber, drawn: Draw | None, month: str, rules: Rules
+) -> Settlement:
+    """D5-D9: what no pool gave is charged at the rate, and the fee too when the pool gave nothing at all."""
+    row = charge.row
+    if row is None:
+        return Settlement("free_call", None, _FREE_CALL, drawn)  # D7, R48: before any check
+    minutes = charge.billable_minutes - (drawn.minutes if drawn else 0)
+    amount_micros = minutes * row.rate_micros_per_minute + (0 if drawn else row.connection_fee_micros)
+    if amount_micros == 0:
+        return Settlement("free", "zero_rate", None, drawn)
+    start_ms = cdr.start_time
+    reason = why_not(turn, charge, subscriber, amount_micros, month=month, start_ms=start_ms, rules=rules)
+    if reason is not None:
+        return Settlement("unpaid", reason, None, drawn)  # D6: the pool's minutes are used all the same
+    paid = pay(turn, amount_micros, cdr.usage_id)
+    if charge.is_own_call:
+        note_spend(turn, paid, month, rules)
+    if drawn is not None:
+        return Settlement("split", None, CREDITS_CAPABILITY, drawn, paid)
+    return Settlement("postpaid" if paid.postpaid_micros else "charged", None, charge.payment.capability, None, paid)
+
+
+def _announce_switch(turn: Turn) -> None:
+    """R69: the first post-paid charge of an account that was ever funded, and again after each later funding."""
+    if turn.account.is_funded and not turn.account.is_switch_announced:
+        turn.write().is_switch_announced = True
+        turn.event("switched_to_postpaid")
+
+
+def _announce_missing_rate(turn: Turn, cdr: Cdr, charge: Charge) -> None:
+    """R48: once a UTC day (of now) for each tenant and destination country."""
+    today, country = turn.now_ms // MS_PER_DAY, charge.destination.country or ""
+    if (today, country) in turn.account.unpriced_days:
+        return
+    account = turn.write()
+    days = {day for day, _ in account.unpriced_days} | {today}
+    kept_from = sorted(days)[-_UNPRICED_DAYS_KEPT:][0]
+    kept = [each for each in account.unpriced_days if each[0] >= kept_from]
+    account.unpriced_days = (*kept, (today, country))
+    turn.event("rate_missing", None, {"destination_country": country, "usage_id": cdr.usage_id})
+
+
+def _rated(
+    turn: Turn, cdr: Cdr, charge: Charge, settlement: Settlement, balance_after_micros: int, version: str
+) -> RatedCall:
+    row, deck, drawn, paid, record = charge.row, charge.deck, settlement.draw, settlement.paid, turn.record
+    outcome = settlement.outcome
+    pool_minutes = drawn.minutes if drawn else 0
+    is_charged = outcome in ("charged", "split", "postpaid")
+    destination = charge.destination
+    return RatedCall(
+        *cdr,
+        charge.direction,
+        charge.rating_country,
+        destination.country,
+        destination.name,
+        destination.number_class,
+        charge.scope,
+        settlement.capability,
+        outcome,
+        settlement.reason,
+        charge.billable_minutes,
+        drawn.pool_id if drawn else None,
+        pool_minutes,
+        charge.billable_minutes - pool_minutes if is_charged else 0,
+        deck.tariff if deck else None,
+        deck.table_version if deck else None,
+        row.prefix if row else None,
+        row.rate_micros_per_minute if row else None,
+        row.connection_fee_micros if row else None,
+        charge.price_micros,
+        paid.debited_micros,
+        paid.lots,
+        paid.overdraft_micros,
+        paid.postpaid_micros,
+        turn.account.terms.currency,
+        balance_after_micros,
+        charge.is_ambiguous,
+        record.topic,
+        record.partition,
+        record.offset,
+        record.now_ms,
+        turn.ledger_epoch,
+        turn.applied_seq,
+        version,
+    )
+
+
+def _refuse(cdr: Cdr, reason: Reason, detail: str) -> Rejected:
+    return Rejected(reason, detail, tenant_id=cdr.tenant_id, usage_id=cdr.usage_id)

@@ -1,0 +1,125 @@
+"""The ledger of one partition: records in, a slice of decisions out. No clock, no I/O.
+
+`apply_slice` decides on a copy and touches nothing that is committed; `adopt` makes the slice the truth once its
+transaction is known to be committed. Any slicing of the same input gives the same decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.base.calendar import MS_PER_DAY
+from pipeline.base.record import InputRecord
+from pipeline.base.reject import InvariantBroken, Rejected
+from pipeline.base.rules import Rules, rules_version
+from pipeline.cdr.command import decode_command
+from pipeline.cdr.decode import decode_cdr
+from pipeline.cdr.numbering import NUMBERING_VERSION
+from pipeline.charge.tables import Tables
+from pipeline.debit.apply import SliceWork
+from pipeline.debit.books import Books, State
+from pipeline.debit.seen import SeenCalls, call_digests, command_digest
+from pipeline.debit.slices import Read, Slice, Standing
+
+__all__ = ["Ledger", "Read", "Slice"]
+
+CLOCK_BACK_MS_MAX = MS_PER_DAY
+"""How far `now` may go backwards without an id inside the window being forgotten. A broker's clock: seconds."""
+
+
+class Checkpoint(Protocol):
+    """What the credit table's checkpoint says of a partition."""
+
+    ledger_epoch: int
+    applied_seq: int
+    next_offset_cdrs: int
+    next_offset_commands: int
+    topic_ids: dict[str, str]
+    initialised_at: int
+
+
+class Ledger:
+    """One partition's books, the ids it has seen, and the position up to which both go."""
+
+    def __init__(
+        self,
+        partition: int,
+        partition_count: int,
+        tables: Tables,
+        rules: Rules,
+        state: State | None = None,
+        *,
+        clock_back_ms_max: int = CLOCK_BACK_MS_MAX,
+    ) -> None:
+        self.partition = partition
+        self.partition_count = partition_count
+        self.state = State() if state is None else state
+        self.standing = Standing()
+        self._kept_ms = rules.duplicate_window_ms + clock_back_ms_max
+        self.seen = SeenCalls(self._kept_ms)
+        self._tables = tables
+        self._rules = rules
+        self._version = rules_version(rules, NUMBERING_VERSION)
+
+    @property
+    def next_offset_cdrs(self) -> int:
+        """Offset of the CDR to be applied next."""
+        return self.standing.next_offset_cdrs
+
+    @property
+    def next_offset_commands(self) -> int:
+        """Offset of the command to be applied next."""
+        return self.standing.next_offset_commands
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """After a restore: goes on where the checkpoint says."""
+        self.standing = Standing(
+            checkpoint.ledger_epoch,
+            checkpoint.applied_seq,
+            checkpoint.next_offset_cdrs,
+            checkpoint.next_offset_commands,
+            self.seen.latest_ms,
+            checkpoint.topic_ids,
+            checkpoint.initialised_at,
+        )
+
+    def apply_slice(self, records: Sequence[InputRecord]) -> Slice:
+        """Decides records in their order. Raises InvariantBroken and nothing else, whatever the records hold."""
+        return self.apply([read(record) for record in records])
+
+    def apply(self, inputs: Sequence[Read]) -> Slice:
+        """The same for records that are read already."""
+        work = SliceWork(
+            partition=self.partition,
+            partition_count=self.partition_count,
+            books=Books(self.state),
+            tables=self._tables,
+            rules=self._rules,
+            version=self._version,
+            kept_ms=self._kept_ms,
+            start=self.standing,
+        )
+        return work.decide(inputs, self.seen.look_up([each.id for each in inputs]))
+
+    def adopt(self, decided: Slice) -> None:
+        """Makes a slice the committed truth: one that was decided on this very state, and only once."""
+        if decided.applied_seq != self.standing.applied_seq + len(decided.applied):
+            raise InvariantBroken(f"a slice up to {decided.applied_seq} does not follow {self.standing.applied_seq}")
+        self.state.adopt(decided.changed)
+        self.seen.add(decided.seen)
+        self.standing = decided.standing
+
+
+def read(record: InputRecord) -> Read:
+    """Decodes a record; what cannot be read is a value too."""
+    if record.is_command:
+        command = decode_command(record.value)
+        if isinstance(command, Rejected):
+            return Read(record, command)
+        return Read(record, command, b"", command_digest(command.tenant_id, command.command_id))
+    decoded = decode_cdr(record.value)
+    if isinstance(decoded, Rejected):
+        return Read(record, decoded)
+    cdr, body = decoded
+    return Read(record, cdr, body, *call_digests(cdr.tenant_id, cdr.usage_id, body))

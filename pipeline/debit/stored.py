@@ -1,0 +1,195 @@
+"""The records of the credit table as bytes: one mapping each way between the books' nouns and `schemas/`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, cast
+
+from pipeline.base.avro import codec
+from pipeline.base.calendar import next_month_starts_at
+from pipeline.charge.subscriber import Terms
+from pipeline.debit.account import (
+    NEVER_MS,
+    Account,
+    BudgetMonth,
+    Lot,
+    MonthPools,
+    PaymentData,
+    PoolUse,
+    RechargeSettings,
+    Refund,
+    Request,
+    Spend,
+    SpentLot,
+    Stored,
+    User,
+    UserSettings,
+)
+
+_HEADER_BYTES = 10
+# A tuple's values come typed from the codec by the schema; Any here is "as the schema says".
+Values = tuple[Any, ...]
+
+
+def encode_stored(record: Stored) -> bytes:
+    """The message of any record of the credit table."""
+    match record:
+        case Account():
+            return encode_account(record)
+        case User():
+            return encode_user(record)
+        case MonthPools():
+            return encode_month(record)
+        case SpentLot(tenant_id, lot):
+            return codec("spent_lot").encode_values((tenant_id, *lot[:5]))
+        case Refund():
+            return codec("refund").encode_values(record)
+
+
+def peek_due_at(value: bytes) -> int | None:
+    """`due_at` of an account without decoding the rest; None for any other record."""
+    account = codec("account")
+    if not value.startswith(account.header):
+        return decode_account(value).due_at if account.knows(value) else None
+    zigzag, shift = 0, 0
+    for byte in value[_HEADER_BYTES:]:
+        zigzag |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return zigzag >> 1 ^ -(zigzag & 1)
+
+
+def encode_account(account: Account) -> bytes:
+    recharge = account.recharge
+    return codec("account").encode_values(
+        (
+            account.due_at,
+            account.tenant_id,
+            *account.terms,
+            account.lots,
+            account.lot_count,
+            account.overdraft_micros,
+            account.zero_at,
+            account.is_suspended,
+            account.is_funded,
+            account.is_switch_announced,
+            *recharge[:4],
+            *recharge.payment,
+            None if account.in_flight is None else _request_values(account.in_flight),
+            [_request_values(request) for request in account.failed_requests],
+            account.failure_count,
+            account.backoff_until,
+            account.budget_months,
+            [(sku, country, count) for sku, by in account.seats.items() for country, count in by.items()],
+            list(account.purchased.items()),
+            account.unpriced_days,
+            account.first_month,
+            account.refund_head,
+            account.refund_tail,
+            account.oldest_refund_at,
+        )
+    )
+
+
+def decode_account(value: bytes) -> Account:
+    """An account as it was committed; DecodeError when the bytes are no account."""
+    values: Values = codec("account").decode_values(value)
+    account = Account(values[1], _shared_terms(*values[2:9]))
+    (
+        lots,
+        account.lot_count,
+        account.overdraft_micros,
+        account.zero_at,
+        account.is_suspended,
+        account.is_funded,
+        account.is_switch_announced,
+    ) = values[9:16]
+    account.lots = [Lot(*lot) for lot in lots]
+    account.lots_due_at = min((lot.due_at for lot in account.lots), default=NEVER_MS)
+    account.balance_micros = sum(lot.remaining_micros for lot in account.lots) - account.overdraft_micros
+    account.recharge = _shared_recharge(*values[16:23])
+    in_flight, failed, account.failure_count, account.backoff_until, months, seats, purchased, days = values[23:31]
+    account.in_flight = None if in_flight is None else _request(in_flight)
+    account.failed_requests = tuple(_request(request) for request in failed)
+    account.budget_months = tuple(BudgetMonth(*month) for month in months)
+    for sku, country, count in seats:
+        account.seats.setdefault(sku, {})[country] = count
+    account.purchased = dict(purchased)
+    account.unpriced_days = tuple((day, country) for day, country in days)
+    account.first_month, account.refund_head, account.refund_tail, account.oldest_refund_at = values[31:35]
+    account.first_month_ends_at = next_month_starts_at(account.first_month) if account.first_month else NEVER_MS
+    return account
+
+
+@lru_cache(maxsize=4_096)
+def _shared_terms(*values: Any) -> Terms:
+    """Many tenants have the same terms: one object for all of them."""
+    return Terms(*values)
+
+
+@lru_cache(maxsize=4_096)
+def _shared_recharge(*values: Any) -> RechargeSettings:
+    return RechargeSettings(*values[:4], PaymentData(*values[4:7]))
+
+
+def _request_values(request: Request) -> Values:
+    return (*request[:4], *request.payment)
+
+
+def _request(values: Values) -> Request:
+    return Request(*values[:4], PaymentData(*values[4:7]))
+
+
+def encode_user(user: User) -> bytes:
+    return codec("user").encode_values(
+        (
+            user.tenant_id,
+            user.user_id,
+            *user.settings,
+            user.removed_at,
+            user.seats,
+            [(month, *spend) for month, spend in user.months.items()],
+            [(month, name, *use) for (month, name), use in user.pools.items()],
+        )
+    )
+
+
+def decode_user(value: bytes) -> User:
+    """A user as committed; DecodeError when the bytes are none."""
+    values: Values = codec("user").decode_values(value)
+    country, licences, *others = values[2:9]
+    user = User(values[0], values[1], UserSettings(country, _shared_skus(tuple(licences)), *others))
+    user.removed_at = values[9]
+    user.seats = _shared_skus(tuple(values[10]))
+    user.months = {month: Spend(*spend) for month, *spend in values[11]}
+    user.pools = {(month, name): PoolUse(*use) for month, name, *use in values[12]}
+    return user
+
+
+@lru_cache(maxsize=4_096)
+def _shared_skus(skus: tuple[str, ...]) -> tuple[str, ...]:
+    return skus
+
+
+def encode_month(pools: MonthPools) -> bytes:
+    return codec("month_pools").encode_values(
+        (pools.tenant_id, pools.month, [(name, *use) for name, use in pools.pools.items()])
+    )
+
+
+def decode_month(value: bytes) -> MonthPools:
+    """A month's pool use as committed; DecodeError when the bytes are none."""
+    values: Values = codec("month_pools").decode_values(value)
+    return MonthPools(values[0], values[1], {name: PoolUse(*use) for name, *use in values[2]})
+
+
+def decode_spent_lot(value: bytes) -> SpentLot:
+    """A spent lot; DecodeError when the bytes are none."""
+    values: Values = codec("spent_lot").decode_values(value)
+    return SpentLot(values[0], Lot(*values[1:], 0, True))
+
+
+def decode_refund(value: bytes) -> Refund:
+    """A refund as committed; DecodeError when the bytes are none."""
+    return Refund(*cast("Values", codec("refund").decode_values(value)))

@@ -1,0 +1,136 @@
+"""One record being applied: where it stands, the account whose turn it is, and what it gives rise to.
+
+Changes go to the slice's copies (`write`); events and ledger entries are collected in order. Each entry's postings
+must sum to zero, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.base.record import InputRecord
+from pipeline.base.reject import InvariantBroken
+from pipeline.debit.account import Account, Lot, User
+from pipeline.debit.books import Books
+from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting
+
+
+class Turn:
+    """A record's position and its outcome so far. `select` gives the turn to an account; a tick does so repeatedly."""
+
+    __slots__ = (
+        "account",
+        "applied_seq",
+        "balance_before_micros",
+        "books",
+        "entries",
+        "events",
+        "ledger_epoch",
+        "now_ms",
+        "place",
+        "record",
+        "user",
+    )
+
+    def __init__(
+        self, record: InputRecord, books: Books, account: Account, ledger_epoch: int, applied_seq: int
+    ) -> None:
+        self.record = record
+        self.now_ms = record.now_ms
+        self.place = f"{'account-commands' if record.is_command else 'cdrs'}:{record.partition}:{record.offset}"
+        """`<topic>:<partition>:<offset>`, which with the tenant makes identifiers that a replay makes again."""
+        self.events: list[AccountEvent] = []
+        self.entries: list[LedgerEntry] = []
+        self.account = account
+        self.balance_before_micros = account.balance_micros
+        self.user: User | None = None
+        self.books = books
+        self.ledger_epoch = ledger_epoch
+        self.applied_seq = applied_seq
+
+    def select(self, account: Account) -> None:
+        """From here on the turn is this account's."""
+        self.account = account
+        self.balance_before_micros = account.balance_micros
+
+    def write(self) -> Account:
+        """The account, as a copy that may be changed."""
+        account = self.account
+        if account.owner is not self.books:
+            account = self.account = self.books.own_account(account)
+        return account
+
+    def write_user(self) -> User:
+        """The call's user, as a copy that may be changed."""
+        assert self.user is not None
+        self.user = self.books.own_user(self.user)
+        return self.user
+
+    def spend_lot(self, lot: Lot) -> None:
+        """A lot of the account holds nothing any more."""
+        self.books.keep_spent_lot(self.account.tenant_id, lot)
+
+    def event(
+        self,
+        kind: str,
+        amount_micros: int | None = None,
+        details: dict[str, str] | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Says something; the balance is that of this moment."""
+        account, record, index = self.account, self.record, len(self.events)
+        self.events.append(
+            AccountEvent(
+                f"{account.tenant_id}:{self.place}:{index}",
+                account.tenant_id,
+                user_id,
+                kind,
+                self.now_ms,
+                record.topic,
+                record.partition,
+                record.offset,
+                self.ledger_epoch,
+                self.applied_seq,
+                amount_micros,
+                account.balance_micros,
+                account.terms.currency,
+                details or {},
+                index,
+            )
+        )
+
+    def entry(
+        self,
+        kind: str,
+        postings: Sequence[tuple[str, int]],
+        *,
+        usage_id: str | None = None,
+        lot_id: str | None = None,
+        recharge_id: str | None = None,
+    ) -> None:
+        """Books a double entry; sides of 0 are left out. Raises InvariantBroken unless the sides sum to zero."""
+        total = 0
+        for _, amount_micros in postings:
+            total += amount_micros
+        account, record, index = self.account, self.record, len(self.entries)
+        if total != 0:
+            raise InvariantBroken(f"the postings of {kind} at {self.place} sum to {total}, not to zero")
+        self.entries.append(
+            LedgerEntry(
+                f"{account.tenant_id}:{self.place}:L{index}",
+                account.tenant_id,
+                kind,
+                self.now_ms,
+                account.terms.currency,
+                tuple([Posting(*posting) for posting in postings if posting[1] != 0]),
+                usage_id,
+                lot_id,
+                recharge_id,
+                record.topic,
+                record.partition,
+                record.offset,
+                self.ledger_epoch,
+                self.applied_seq,
+                index,
+            )
+        )

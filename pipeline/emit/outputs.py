@@ -1,0 +1,167 @@
+"""What the ledger says: the four output records as values, in the order of their schemas, and as JSON."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pipeline.base.calendar import format_time
+
+_TIMES = frozenset(("start_time", "received_at", "occurred_at", "purchased_at", "expires_at"))
+
+
+class LotUse(NamedTuple):
+    """What one lot paid."""
+
+    lot_id: str
+    amount_micros: int
+
+
+class Posting(NamedTuple):
+    """One side of a ledger entry. Positive: owed to the customer or earned; negative: held or owed to us."""
+
+    account: str
+    amount_micros: int
+
+
+class RatedCall(NamedTuple):
+    """The decision on one CDR, whose fields it begins with (`records.md` section 2)."""
+
+    usage_id: str
+    call_id: str | None
+    conference_id: str | None
+    tenant_id: str
+    user_id: str | None
+    call_type: str
+    number_type: str | None
+    caller_number: str | None
+    callee_number: str | None
+    start_time: int
+    duration_s: int
+    usage_country: str | None
+    operator: str | None
+    duration_source: str | None
+    direction: str
+    rating_country: str
+    destination_country: str | None
+    destination_name: str | None
+    number_class: str
+    scope: str | None
+    capability: str | None
+    outcome: str
+    reason: str | None
+    billable_minutes: int
+    pool_id: str | None
+    pool_minutes: int
+    charged_minutes: int
+    tariff: str | None
+    table_version: tuple[str, str, str] | None
+    rate_prefix: str | None
+    rate_micros_per_minute: int | None
+    connection_fee_micros: int | None
+    price_micros: int
+    debited_micros: int
+    lots: tuple[LotUse, ...]
+    overdraft_micros: int
+    postpaid_micros: int
+    currency: str
+    balance_after_micros: int
+    rate_is_ambiguous: bool
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    received_at: int
+    ledger_epoch: int
+    applied_seq: int
+    rules_version: str
+
+
+class AccountEvent(NamedTuple):
+    """Something that happened to an account; `balance_micros` just after the event's own effect."""
+
+    event_id: str
+    tenant_id: str
+    user_id: str | None
+    kind: str
+    occurred_at: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    ledger_epoch: int
+    applied_seq: int
+    amount_micros: int | None
+    balance_micros: int
+    currency: str
+    details: dict[str, str]
+    event_index: int
+
+
+class LedgerEntry(NamedTuple):
+    """A double entry: its postings sum to zero and it never changes."""
+
+    entry_id: str
+    tenant_id: str
+    kind: str
+    occurred_at: int
+    currency: str
+    postings: tuple[Posting, ...]
+    usage_id: str | None
+    lot_id: str | None
+    recharge_id: str | None
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    ledger_epoch: int
+    applied_seq: int
+    entry_index: int
+
+
+class RejectedRecord(NamedTuple):
+    """An input record that was refused, with its bytes."""
+
+    reason: str
+    detail: str
+    tenant_id: str | None
+    usage_id: str | None
+    command_id: str | None
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    ledger_epoch: int
+    applied_seq: int
+    original: bytes
+    received_at: int
+
+
+Output = RatedCall | AccountEvent | LedgerEntry | RejectedRecord
+
+
+def to_json(record: Output) -> dict[str, object]:
+    """The record with its names: times as RFC 3339, bytes as base64, money as integers of micro-units."""
+    return {name: _json_value(name, value) for name, value in zip(record._fields, record, strict=True)}
+
+
+def _json_value(name: str, value: object) -> object:
+    if name in _TIMES and isinstance(value, int):
+        return format_time(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, LotUse | Posting):
+        return value._asdict()
+    if isinstance(value, tuple):
+        return [_json_value("", item) for item in value]
+    return value
+
+
+def names_of(record: type[Output]) -> Sequence[str]:
+    """The fields of a record type, in the order of its schema."""
+    return record._fields
+
+
+def account_to_json(account: Mapping[str, object]) -> dict[str, object]:
+    """A line of `accounts`; times inside its lots as RFC 3339."""
+    lots = account["lots"]
+    assert isinstance(lots, list)
+    named = [{name: _json_value(name, value) for name, value in lot.items()} for lot in lots]
+    return {**account, "lots": named}
