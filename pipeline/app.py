@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import faust
@@ -36,6 +37,7 @@ from pipeline.charge.tables_io import load_tables
 from pipeline.debit import agent as rating
 from pipeline.debit.ledger import Ledger
 from pipeline.debit.partition_io import LedgerPartition
+from pipeline.effects_io import open_effects
 from pipeline.emit.downstream_io import Delivery, DownstreamPartition
 
 log = structlog.get_logger(__name__)
@@ -87,8 +89,8 @@ def create_app(
     decisions = app.channel(maxsize=_CHANNEL_SLICES_MAX)
     app.agent(decisions, name="rate")(rating.rate)
     tables = load_tables(settings.tables or resource_path("rating_tables")) if "ledger" in settings.roles else None
-    downstream = [role for role in settings.roles if role != "ledger"]
-    deliveries = {role: app.channel(maxsize=_EFFECT_CONCURRENCY) for role in downstream}
+    downstream: list[Role] = [role for role in settings.roles if role != "ledger"]
+    deliveries: dict[Role, Any] = {role: app.channel(maxsize=_EFFECT_CONCURRENCY) for role in downstream}
     effects: dict[Role, Effect] = {}
     for role in downstream:
         app.agent(deliveries[role], name=role, concurrency=_EFFECT_CONCURRENCY)(_effect_agent(role, effects))
@@ -97,17 +99,22 @@ def create_app(
     class Roles(Service):  # type: ignore[misc]
         """Starts what the settings name, in the order in which it stops again: memberships first."""
 
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._closing = AsyncExitStack()
+
         async def on_start(self) -> None:
             app.flow_control.resume()  # nobody else does without a consumer of Faust's own
             await check.at_start()
-            effects.update((make_effects or default_effects)(app))
+            count = check.partition_count
+            opened = open_effects(downstream, settings=settings, clients=clients, partition_count=count)
+            effects.update(await self._closing.enter_async_context(opened))
             for role in settings.roles:
                 app.memberships[role] = self._membership(role)
                 await self.add_runtime_dependency(app.memberships[role])
 
         async def on_shutdown(self) -> None:
-            for effect in effects.values():
-                await effect.close()
+            await self._closing.aclose()
 
         def _membership(self, role: Role) -> Membership:
             topics = INPUTS if role == "ledger" else effects[role].topics
@@ -128,7 +135,9 @@ def create_app(
                 settings=settings,
                 clients=clients,
                 membership=lambda: app.memberships["ledger"],
-                make_ledger=lambda partition: make_ledger(partition, settings=settings, tables=tables),
+                make_ledger=lambda partition: make_ledger(
+                    partition, partition_count=check.partition_count, settings=settings, tables=tables
+                ),
                 decide=decisions.put,
                 check_topics=check.against_checkpoint,
                 on_fatal=app.on_fatal,
@@ -195,7 +204,7 @@ def _effect_agent(role: Role, effects: dict[Role, Effect]) -> Callable[[AsyncIte
     return handle
 
 
-def make_ledger(partition: int, *, settings: Settings, tables: Tables) -> Ledger:
+def make_ledger(partition: int, *, partition_count: int, settings: Settings, tables: Tables) -> Ledger:
     """Empty books of one partition, to be restored."""
     rules = Rules(
         duplicate_window_ms=settings.duplicate_window_days * MS_PER_DAY,
@@ -203,7 +212,7 @@ def make_ledger(partition: int, *, settings: Settings, tables: Tables) -> Ledger
         international_quota_closes_domestic=settings.international_quota_closes_domestic,
         overdraft_allowed=settings.overdraft_allowed,
     )
-    return Ledger(partition, settings.partition_count, tables, rules)
+    return Ledger(partition, partition_count, tables, rules)
 
 
 def tick_command(partition: int, now_ms: int) -> bytes:
@@ -215,11 +224,10 @@ def tick_command(partition: int, now_ms: int) -> bytes:
 async def run_worker(
     settings: Settings,
     *,
-    make_effects: Callable[[LedgerApp], dict[Role, Effect]] | None = None,
     on_started: Callable[[LedgerApp], None] | None = None,
 ) -> None:
     """Runs until SIGTERM, SIGINT or `app.stopping`. Raises what stopped it when that was not asked for."""
-    app = create_app(settings, make_effects=make_effects)
+    app = create_app(settings)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, app.stopping.set)
@@ -253,3 +261,12 @@ def configure_logging(settings: Settings) -> None:
     )
     # A transaction that follows the last one closely is retried while the broker writes markers: harmless.
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
+
+
+def __getattr__(name: str) -> LedgerApp:
+    """`faust -A pipeline.app worker` asks for `app`; importing this module alone makes none."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = Settings()
+    configure_logging(settings)
+    return create_app(settings)

@@ -31,6 +31,11 @@ class TopicCheck:
         self._found: dict[str, TopicState] = {}
         self._found_at_s = float("-inf")
 
+    @property
+    def partition_count(self) -> int:
+        """Of every topic, as found; `at_start` has made sure that they agree."""
+        return next(iter(self._found.values())).partition_count
+
     async def at_start(self) -> None:
         """WorkerMustStop when a topic is missing or wrongly set; BrokerUnreachable when nobody answers."""
         await self._look()

@@ -10,7 +10,7 @@ from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CREDIT_TABLE, SEEN_CALLS
 from pipeline.debit.checkpoint import Checkpoint
-from pipeline.debit.ledger import Ledger
+from pipeline.debit.ledger import CLOCK_BACK_MS_MAX, Ledger
 
 
 async def restore(ledger: Ledger, *, clients: KafkaClients, settings: Settings) -> Checkpoint:
@@ -69,7 +69,7 @@ async def _restore_seen(
     settings: Settings,
 ) -> None:
     """From the first record that the broker took inside the window before the last decision (broker time only)."""
-    window_ms = settings.duplicate_window_days * MS_PER_DAY
+    window_ms = settings.duplicate_window_days * MS_PER_DAY + CLOCK_BACK_MS_MAX
     start = (await consumer.offsets_for_times({seen: max(0, decided_ms - window_ms)}))[seen]
     if start is not None:
         start_offset = start.offset

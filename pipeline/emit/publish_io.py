@@ -59,7 +59,7 @@ async def _send(
 
 def _append(batch: Any, message: Message) -> bool:  # aiokafka is untyped
     key, value, timestamp_ms, headers = message
-    return batch.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is not None
+    return batch.append(key=key, value=value, timestamp=timestamp_ms, headers=list(headers)) is not None
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

@@ -1,0 +1,55 @@
+"""The real effects of the roles: rows in the warehouse, notices in the outbox, payments at the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pipeline.base.ids import partition_of
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
+from pipeline.base.record import Effect
+from pipeline.base.settings_io import Role, Settings
+from pipeline.base.topics import COMMANDS
+from pipeline.emit.notify.outbox_io import Notifier
+from pipeline.emit.pay.simulated_io import SimulatedGateway, declines_by
+from pipeline.emit.pay.worker_io import PaymentWorker
+from pipeline.warehouse.load_io import Loader
+from pipeline.warehouse.store import StoreRefused
+from pipeline.warehouse.store_io import open_store
+
+
+@asynccontextmanager
+async def open_effects(
+    roles: Sequence[Role], *, settings: Settings, clients: KafkaClients, partition_count: int
+) -> AsyncIterator[dict[Role, Effect]]:
+    """The effects of `roles`, open until the block ends. WorkerMustStop when a setting is wrong."""
+    effects: dict[Role, Effect] = {}
+    async with AsyncExitStack() as closing:
+        if "loader" in roles:
+            try:
+                store = await asyncio.to_thread(open_store, settings.warehouse)
+            except StoreRefused as error:
+                raise WorkerMustStop(str(error)) from error
+            closing.push_async_callback(asyncio.to_thread, store.close)
+            effects["loader"] = Loader(store=store)
+        if "notifier" in roles:
+            effects["notifier"] = Notifier(folder=settings.outbox)
+        if "payments" in roles:
+            try:
+                gateway = SimulatedGateway(declines_by(settings.declined_tenants))
+            except ValueError as error:
+                raise WorkerMustStop(f"setting declined_tenants: {error} (PSTN_DECLINED_TENANTS)") from error
+            producer = clients.plain_producer()
+            await producer.start()
+            closing.push_async_callback(producer.stop)
+
+            async def send_command(tenant_id: str, value: bytes) -> None:
+                partition = partition_of(tenant_id, partition_count)
+                topic = settings.topic(COMMANDS)
+                await producer.send_and_wait(topic, value, key=tenant_id.encode(), partition=partition)
+
+            effects["payments"] = PaymentWorker(gateway=gateway, send_command=send_command)
+        for effect in effects.values():
+            closing.push_async_callback(effect.close)
+        yield effects

@@ -1,0 +1,408 @@
+"""What the owner of a partition must do, each on Apache Kafka: every test here is money lost or a stall without it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import CommitFailedError
+from confluent_kafka import TopicPartition as AdminPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
+
+from pipeline.app import make_ledger
+from pipeline.base.check_io import specs_of
+from pipeline.base.ids import partition_of
+from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop
+from pipeline.base.membership_io import Membership
+from pipeline.charge.tables_io import load_tables
+from pipeline.debit.restore_io import restore
+from pipeline.embedded.kafka_io import KafkaNode
+from tests.integration.ledger_harness import (
+    PARTITIONS,
+    TABLES,
+    Deployment,
+    cdr,
+    eventually,
+    owners_of,
+    tenants_by_partition,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def set_config(deployment: Deployment, topic: str, key: str, value: str | None) -> None:
+    operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+    entry = ConfigEntry(key, value or "", incremental_operation=operation)
+    resource = ConfigResource(ResourceType.TOPIC, deployment.settings.topic(topic), incremental_configs=[entry])
+    for future in deployment.admin.incremental_alter_configs([resource]).values():
+        future.result()
+
+
+def test_each_call_has_one_result_and_the_balance_is_what_is_left(kafka: KafkaNode, topic_prefix: str) -> None:
+    """The main job: commands and calls in, one result each, and credits that add up to the micro-unit."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenants = list(tenants_by_partition().values())
+        async with deployment.worker():
+            await deployment.open_accounts(tenants, amount_micros=5_000_000)
+            for tenant in tenants:
+                await deployment.call(tenant, 10)
+            rated = await deployment.rated_when(30)
+        deployment.assert_exact(rated)
+        for tenant in tenants:
+            calls = [call for call in rated if call["tenant_id"] == tenant]
+            assert {call["outcome"] for call in calls} == {"charged"}
+            assert min(c["balance_after_micros"] for c in calls) == 5_000_000 - sum(c["debited_micros"] for c in calls)
+        entries = await deployment.ledger_entries()
+        assert len(entries) == 33
+        assert all(sum(posting["amount_micros"] for posting in entry["postings"]) == 0 for entry in entries)
+
+    asyncio.run(run())
+
+
+def test_a_worker_without_a_checkpoint_says_to_type_ledger_init(kafka: KafkaNode, topic_prefix: str) -> None:
+    """A missing checkpoint is the loss of the books, not a reason to begin at zero and charge everything again."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix, init=False)
+        async with deployment.worker() as app:
+            await asyncio.wait_for(app.stopping.wait(), 20)
+            assert isinstance(app.fatal, WorkerMustStop)
+            assert "pstn ledger init" in str(app.fatal)
+
+    asyncio.run(run())
+
+
+def test_ledger_init_never_overwrites_a_checkpoint(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Typed twice, it must not send the ledger back to the first call."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        assert await deployment.init() == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("topic", ["rated-calls", "account-events", "rejected", "credit-table", "seen-calls"])
+def test_a_batch_that_the_broker_refuses_prevents_the_commit(kafka: KafkaNode, topic_prefix: str, topic: str) -> None:
+    """aiokafka commits a transaction whose batch was refused: the call was gone and its debit stayed."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenant = "tenant-0"
+        async with deployment.worker():
+            await deployment.open_accounts([tenant])
+            await deployment.call(tenant, 1)
+            await deployment.rated_when(1)
+        before = {name: len(await deployment.read(name)) for name in ("rated-calls", "account-events", "credit-table")}
+        set_config(deployment, topic, "max.message.bytes", "60")
+        await deployment.call(tenant, 5)
+        broken = cdr(tenant, "broken")[:-3]
+        await deployment.send("cdrs", [(tenant, broken)])
+        number = partition_of(tenant, PARTITIONS)
+        async with deployment.worker() as app:
+            await eventually(lambda: number in owners_of(app) and owners_of(app)[number].parked, bool)
+            assert owners_of(app)[number].parked, "three failures at one offset park the partition"
+            assert app.fatal is None, "the other partitions go on"
+        after = {name: len(await deployment.read(name)) for name in before}
+        assert after == before, "nothing of a slice is visible unless all of it is"
+        set_config(deployment, topic, "max.message.bytes", None)
+        async with deployment.worker():
+            rated = await deployment.rated_when(6)
+            rejected = await eventually(deployment.rejected, bool)
+        deployment.assert_exact(rated)
+        assert [reject["original"] for reject in rejected] == [broken]
+
+    asyncio.run(run())
+
+
+def test_an_open_transaction_in_the_credit_table_delays_the_restore_then_stops_it(
+    kafka: KafkaNode, topic_prefix: str
+) -> None:
+    """A restore to the last stable offset came back with an old checkpoint and charged every call since again."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenant = "tenant-0"
+        number = partition_of(tenant, PARTITIONS)
+        async with deployment.worker():
+            await deployment.open_accounts([tenant])
+            await deployment.call(tenant, 3)
+            await deployment.rated_when(3)
+            alien = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{topic_prefix}alien")
+            await alien.start()
+            await alien.begin_transaction()
+            table = deployment.settings.topic("credit-table")
+            await alien.send_and_wait(table, b"x", key=b"alien", partition=number)
+            await deployment.call(tenant, 4)
+            await deployment.rated_when(7)
+        clients = KafkaClients(deployment.settings)
+        impatient = deployment.settings.model_copy(update={"restore_stall_s": 1.0})
+        async with deployment.worker(restore_stall_s=1.0) as app:
+            await eventually(lambda: len([o for o in owners_of(app).values() if o.restore_count]), lambda n: n == 2)
+            assert owners_of(app)[number].restore_count == 0
+            with pytest.raises(PartitionStalled, match=f"credit-table partition {number}.*last stable offset"):
+                ledger = make_ledger(
+                    number,
+                    partition_count=PARTITIONS,
+                    settings=impatient,
+                    tables=load_tables(TABLES),
+                )
+                await restore(ledger, clients=clients, settings=impatient)
+            await deployment.call(tenant, 2)
+            await asyncio.sleep(1)
+            assert len(await deployment.rated()) == 7, "no call is taken on books that are not known"
+            await alien.abort_transaction()
+            await alien.stop()
+            rated = await deployment.rated_when(9, wait_s=40)
+        deployment.assert_exact(rated)
+
+    asyncio.run(run())
+
+
+def test_partitions_added_later_stop_the_worker(kafka: KafkaNode, topic_prefix: str) -> None:
+    """With another count a tenant has another owner, and two ledgers would hold its money."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        for spec in specs_of(deployment.settings):
+            added = NewPartitions(deployment.settings.topic(spec.name), PARTITIONS + 1)
+            for future in deployment.admin.create_partitions([added]).values():
+                future.result()
+        async with deployment.worker() as app:
+            await asyncio.wait_for(app.stopping.wait(), 20)
+            assert "the ledger was made with 3" in str(app.fatal)
+
+    asyncio.run(run())
+
+
+def test_unequal_partition_counts_are_refused_at_start(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Half a tenant's calls would go where its commands never come."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        added = NewPartitions(deployment.settings.topic("cdrs"), PARTITIONS + 2)
+        for future in deployment.admin.create_partitions([added]).values():
+            future.result()
+        with pytest.raises(WorkerMustStop, match="partition counts differ"):
+            async with deployment.worker():
+                pass
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("topic", ["cdrs", "account-commands", "seen-calls"])
+def test_a_topic_whose_senders_set_the_time_is_refused(kafka: KafkaNode, topic_prefix: str, topic: str) -> None:
+    """`now` decides money: a sender that sets it could keep an expired lot alive."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        set_config(deployment, topic, "message.timestamp.type", "CreateTime")
+        with pytest.raises(
+            WorkerMustStop, match=r"CreateTime, needs LogAppendTime: type `pstn topics create --repair`"
+        ):
+            async with deployment.worker():
+                pass
+
+    asyncio.run(run())
+
+
+def test_a_record_with_the_senders_time_stops_a_running_worker(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Somebody changed the topic after the start: the record itself says so."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        async with deployment.worker() as app:
+            await deployment.open_accounts(["tenant-0"])
+            await deployment.call("tenant-0", 1)
+            await deployment.rated_when(1)
+            set_config(deployment, "cdrs", "message.timestamp.type", "CreateTime")
+            await deployment.call("tenant-0", 1)
+            await asyncio.wait_for(app.stopping.wait(), 20)
+            assert "carries the sender's time" in str(app.fatal)
+
+    asyncio.run(run())
+
+
+def test_a_table_that_is_not_compacted_is_refused(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Deleted after days, it would forget the tenants that did not call."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        set_config(deployment, "credit-table", "cleanup.policy", "delete")
+        with pytest.raises(WorkerMustStop, match=r"cleanup.policy=delete, needs compact"):
+            async with deployment.worker():
+                pass
+
+    asyncio.run(run())
+
+
+def test_input_trimmed_before_it_was_applied_stops_the_worker(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Those calls are lost: going on silently would be worse than standing still."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenant = "tenant-0"
+        await deployment.open_accounts([tenant])
+        await deployment.call(tenant, 5)
+        partition = AdminPartition(deployment.settings.topic("cdrs"), partition_of(tenant, PARTITIONS), 3)
+        for future in deployment.admin.delete_records([partition]).values():
+            future.result()
+        async with deployment.worker() as app:
+            await asyncio.wait_for(app.stopping.wait(), 20)
+            assert "records 0 to 2 were deleted before they were applied" in str(app.fatal)
+
+    asyncio.run(run())
+
+
+def test_a_fenced_partition_leaves_the_others_running(kafka: KafkaNode, topic_prefix: str) -> None:
+    """A zombie's wake must cost one partition for a moment, not the worker."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenants = tenants_by_partition()
+        async with deployment.worker() as app:
+            await deployment.open_accounts(list(tenants.values()))
+            await eventually(lambda: [o.restore_count for o in owners_of(app).values()], lambda c: c == [1, 1, 1])
+            thief = AIOKafkaProducer(
+                bootstrap_servers=kafka.bootstrap, transactional_id=f"{deployment.settings.group('ledger')}-1"
+            )
+            await thief.start()
+            for tenant in tenants.values():
+                await deployment.call(tenant, 5)
+            rated = await deployment.rated_when(15)
+            await thief.stop()
+            assert {number: owner.restore_count for number, owner in owners_of(app).items()} == {0: 1, 1: 2, 2: 1}
+            assert app.fatal is None
+        deployment.assert_exact(rated)
+
+    asyncio.run(run())
+
+
+def test_a_retained_partition_is_not_restored_again(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Each change of members would otherwise silence every partition for a whole restore."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenants = tenants_by_partition()
+        async with deployment.worker() as first:
+            await deployment.open_accounts(list(tenants.values()))
+            await eventually(lambda: [o.restore_count for o in owners_of(first).values()], lambda c: c == [1, 1, 1])
+            kept = dict(owners_of(first))
+            async with deployment.worker() as second:
+                await eventually(lambda: len(owners_of(second)), lambda n: n > 0)
+                still = set(owners_of(first))
+                assert still and still < set(kept)
+                for tenant in tenants.values():
+                    await deployment.call(tenant, 5)
+                await deployment.rated_when(15)
+            await eventually(lambda: len(owners_of(first)), lambda n: n == PARTITIONS)
+            for tenant in tenants.values():
+                await deployment.call(tenant, 5)
+            rated = await deployment.rated_when(30)
+            for number in still:
+                assert owners_of(first)[number] is kept[number]
+                assert owners_of(first)[number].restore_count == 1
+        deployment.assert_exact(rated)
+
+    asyncio.run(run())
+
+
+def test_a_commit_by_an_old_owner_fails_and_moves_nothing(kafka: KafkaNode, topic_prefix: str) -> None:
+    """A consumer with `assign` moved the position back unopposed, and the effects in between happened again."""
+
+    class Idle:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def start(self) -> None: ...
+
+        async def hold(self) -> None: ...
+
+        def release(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        topic = deployment.settings.topic("rated-calls")
+        clients = KafkaClients(deployment.settings)
+
+        def member() -> Membership:
+            group = deployment.settings.group("loader")
+            return Membership(role="loader", group=group, topics=[topic], clients=clients, make_owner=Idle)
+
+        old, new = member(), member()
+        await old.start()
+        await eventually(lambda: len(old.owners), lambda n: n == PARTITIONS)
+        asleep = old._consumer._coordinator.generation
+        await new.start()
+        await eventually(lambda: len(new.owners), lambda n: n > 0)
+        number = min(new.owners)
+        mine = TopicPartition(topic, number)
+        new.move(mine, 70)
+        await new.commit_moved()
+        # The old owner wakes: it still believes in its generation and in its partitions.
+        old._consumer._coordinator.generation = asleep
+        with pytest.raises(CommitFailedError):
+            await old._consumer._coordinator.commit_offsets(
+                old._consumer._subscription.subscription.assignment, {min(old._consumer.assignment()): (3, "")}
+            )
+        assert await new.committed(mine) == 70
+        await old.stop()
+        await new.stop()
+
+    asyncio.run(run())
+
+
+def test_a_call_on_the_wrong_partition_is_forwarded_to_its_owner(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Java and librdkafka hash keys differently: a switch of the other kind must not lose calls."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        tenant = "tenant-0"
+        async with deployment.worker():
+            await deployment.open_accounts([tenant])
+            wrong = (partition_of(tenant, PARTITIONS) + 1) % PARTITIONS
+            producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
+            await producer.start()
+            await producer.send_and_wait(deployment.settings.topic("cdrs"), cdr(tenant, f"{tenant}-1"), partition=wrong)
+            twice = [("forwarded-from", b"x-0")]
+            await producer.send_and_wait(
+                deployment.settings.topic("cdrs"), cdr(tenant, "lost"), partition=wrong, headers=twice
+            )
+            await producer.stop()
+            deployment.sent[tenant] = 1
+            rated = await deployment.rated_when(1)
+            rejected = await eventually(deployment.rejected, bool)
+        deployment.assert_exact(rated)
+        assert [(reject["reason"], reject["usage_id"]) for reject in rejected] == [("tenant_unknown", "lost")]
+
+    asyncio.run(run())
+
+
+def test_results_of_an_aborted_slice_are_never_read(kafka: KafkaNode, topic_prefix: str) -> None:
+    """What a dead owner left open is aborted by its successor's fence before anything is restored."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        dead = AIOKafkaProducer(
+            bootstrap_servers=kafka.bootstrap, transactional_id=f"{deployment.settings.group('ledger')}-0"
+        )
+        await dead.start()
+        await dead.begin_transaction()
+        await dead.send_and_wait(deployment.settings.topic("rated-calls"), b"half", partition=0)
+        async with deployment.worker() as app:
+            await eventually(lambda: [o.restore_count for o in owners_of(app).values()], lambda c: c == [1, 1, 1])
+            assert await deployment.rated() == []
+            consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed")
+            await consumer.start()
+            half = TopicPartition(deployment.settings.topic("rated-calls"), 0)
+            ends = await consumer.end_offsets([half])
+            await consumer.stop()
+            assert ends[half] == 2, "the record and its abort marker: nothing hangs"
+        await dead.stop()
+
+    asyncio.run(run())
