@@ -1,0 +1,41 @@
+# Each target sets up what it needs. `make demo` is the place to begin; ARGS goes to the command it runs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo demo-kafka test test-quick bench lint servers clean
+
+demo: .venv/installed
+	$(BIN)/pstn demo $(ARGS)
+
+demo-kafka: .venv/installed
+	tests/install-servers kafka
+	$(BIN)/pstn demo --kafka $(ARGS)
+
+test: lint servers
+	$(BIN)/pytest $(ARGS)
+
+test-quick: lint
+	$(BIN)/pytest -m "not kafka and not clickhouse and not slow" $(ARGS)
+
+bench: .venv/installed
+	tests/install-servers kafka
+	$(BIN)/python benchmarks/stream.py $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+servers: .venv/installed
+	tests/install-servers
+
+# Every package at the version and with the hash of the lock, then this checkout itself as `pstn`.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
