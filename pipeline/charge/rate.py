@@ -163,7 +163,7 @@ def _emergency(call: Call) -> Payment | None:
 
 
 def _inbound(call: Call) -> Payment | None:
-    """Step 4, R1, R9, R12: toll-free dial-in is charged, and all dial-in of a per-minute organiser; the rest is free."""
+    """Step 4, R1, R9, R12: toll-free dial-in is charged, and any to a per-minute organiser; the rest is free."""
     if not call.is_inbound:
         return None
     is_per_minute = call.family is Family.CONFERENCE and call.subscriber.entitlement.per_minute is not None

@@ -177,7 +177,7 @@ class Account:
             raise InvariantBroken(f"{self.tenant_id} has {held} in lots and {self.overdraft_micros} overdraft")
         if self.balance_micros != held - self.overdraft_micros:
             raise InvariantBroken(
-                f"{self.tenant_id} has a balance of {self.balance_micros}: {held} in lots, {self.overdraft_micros} overdraft"
+                f"{self.tenant_id} has balance {self.balance_micros}, lots of {held}, overdraft {self.overdraft_micros}"
             )
 
 

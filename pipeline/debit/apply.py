@@ -183,9 +183,7 @@ class SliceWork:
     def _forward(self, record: InputRecord, tenant_id: str, refusal: Rejected) -> Applied:
         """A record on another partition than its tenant's goes there, once."""
         if record.forwarded_from is not None:
-            detail = (
-                f"forwarded twice: it came here from {record.forwarded_from}, and this is not its tenant's partition"
-            )
+            detail = f"forwarded twice: it came from {record.forwarded_from}, and its tenant is not of this partition"
             return self._reject(record, refusal._replace(detail=detail))
         target = partition_of(tenant_id, self._partition_count)
         return Applied(forward=Forwarded(record, target, tenant_id))

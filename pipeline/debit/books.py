@@ -67,13 +67,13 @@ class State:
         if due_at is not None:
             self._note_due(unquote(key.decode()), due_at)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every record as key and message, in the order of the keys."""
-        decoded: dict[bytes, Stored] = {account_key(name): each for name, each in self._accounts.items()}
-        decoded |= {user_key(*names): each for names, each in self._users.items()}
-        decoded |= {part_key(names[0], _MONTH_PART, names[1]): each for names, each in self._months.items()}
-        for key in sorted(self._encoded.keys() | decoded.keys()):
-            yield key, self._encoded[key] if key in self._encoded else encode_stored(decoded[key])
+    def entries(self) -> Iterator[tuple[str, bytes | Stored]]:
+        """Every record with its tenant, in no order, as it is held: encoded or not."""
+        for key, value in self._encoded.items():
+            yield unquote(key.partition(b"/")[0].decode()), value
+        yield from self._accounts.items()
+        yield from ((user.tenant_id, user) for user in self._users.values())
+        yield from ((month.tenant_id, month) for month in self._months.values())
 
     def account(self, tenant_id: str) -> Account | None:
         return self._accounts.get(tenant_id) or self._decode(

@@ -42,7 +42,7 @@ class Settlement(NamedTuple):
 
 
 def wrong_short_number(cdr: Cdr, account: Account | None, user: User | None) -> Rejected | None:
-    """`number_invalid`: a short number that is no emergency number of the usage country; not asked when none is known."""
+    """`number_invalid`: a short number that is no emergency number of the usage country, if that is known at all."""
     callee = cdr.callee_number
     if callee is None or callee[0] == "+" or CALL_TYPES[cdr.call_type].family is not Family.OWN:
         return None

@@ -170,9 +170,7 @@ def _set_user(turn: Turn, command: Command, tables: Tables) -> None:
     fields: Fields = command.fields
     skus = set(fields["licences"])
     licences = tuple(sku for sku in tables.licences if sku in skus)  # the order of the table, each once
-    settings = UserSettings(
-        licences=licences, **{name: fields[name] for name in UserSettings._fields if name != "licences"}
-    )
+    settings = UserSettings(*((fields | {"licences": licences})[name] for name in UserSettings._fields))
     set_settings(turn, fields["user_id"], settings, tables)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
 
@@ -130,7 +131,8 @@ def _shared_terms(*values: Any) -> Terms:
 
 @lru_cache(maxsize=4_096)
 def _shared_recharge(*values: Any) -> RechargeSettings:
-    return RechargeSettings(*values[:4], PaymentData(*values[4:7]))
+    enabled, trigger, amount, budget, *payment = values
+    return RechargeSettings(enabled, trigger, amount, budget, PaymentData(*payment))
 
 
 def _request_values(request: Request) -> Values:
@@ -138,7 +140,8 @@ def _request_values(request: Request) -> Values:
 
 
 def _request(values: Values) -> Request:
-    return Request(*values[:4], PaymentData(*values[4:7]))
+    recharge_id, amount_micros, month, failed_at, *payment = values
+    return Request(recharge_id, amount_micros, month, failed_at, PaymentData(*payment))
 
 
 def encode_user(user: User) -> bytes:
@@ -187,9 +190,27 @@ def decode_month(value: bytes) -> MonthPools:
 def decode_spent_lot(value: bytes) -> SpentLot:
     """A spent lot; DecodeError when the bytes are none."""
     values: Values = codec("spent_lot").decode_values(value)
-    return SpentLot(values[0], Lot(*values[1:], 0, True))
+    tenant_id, lot_id, purchased_at, arrival, expires_at, amount_micros = values
+    return SpentLot(tenant_id, Lot(lot_id, purchased_at, arrival, expires_at, amount_micros, 0, True))
 
 
 def decode_refund(value: bytes) -> Refund:
     """A refund as committed; DecodeError when the bytes are none."""
     return Refund(*cast("Values", codec("refund").decode_values(value)))
+
+
+_DECODERS: dict[str, Callable[[bytes], Stored]] = {
+    "account": decode_account,
+    "user": decode_user,
+    "month_pools": decode_month,
+    "spent_lot": decode_spent_lot,
+    "refund": decode_refund,
+}
+
+
+def decode_stored(value: bytes) -> Stored:
+    """Any record of the credit table but the checkpoint; DecodeError when the bytes are none."""
+    for name, decode in _DECODERS.items():
+        if codec(name).knows(value):
+            return decode(value)
+    return decode_account(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
@@ -21,7 +22,8 @@ FORWARDED_FROM = "forwarded-from"
 CDR_FIELD_COUNT = 14
 
 
-class Outputs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outputs:
     """The messages of one slice by topic; `credit_table` ends with the checkpoint."""
 
     rated_calls: list[Entry]
@@ -82,10 +84,12 @@ def encode_slice(decided: Slice) -> Outputs:
             value = rated_codec.encode_tail(applied.cdr_body, call[CDR_FIELD_COUNT:], CDR_FIELD_COUNT)
             rated_calls.append((call.tenant_id.encode(), value, call.received_at))
             outcomes.append(call.outcome)
-        for entry in applied.entries:
-            account_events.append((entry.tenant_id.encode(), entry_codec.encode_values(entry), entry.occurred_at))
-        for event in applied.events:
-            account_events.append((event.tenant_id.encode(), event_codec.encode_values(event), event.occurred_at))
+        account_events += [
+            (entry.tenant_id.encode(), entry_codec.encode_values(entry), entry.occurred_at) for entry in applied.entries
+        ]
+        account_events += [
+            (event.tenant_id.encode(), event_codec.encode_values(event), event.occurred_at) for event in applied.events
+        ]
         if applied.rejected is not None:
             refused = applied.rejected
             key = None if refused.tenant_id is None else refused.tenant_id.encode()

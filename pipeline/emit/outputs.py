@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline.base.calendar import format_time
 
-_TIMES = frozenset(("start_time", "received_at", "occurred_at", "purchased_at", "expires_at"))
+TIMES = frozenset(("start_time", "received_at", "occurred_at", "purchased_at", "expires_at"))
 
 
 class LotUse(NamedTuple):
@@ -139,29 +138,21 @@ Output = RatedCall | AccountEvent | LedgerEntry | RejectedRecord
 
 def to_json(record: Output) -> dict[str, object]:
     """The record with its names: times as RFC 3339, bytes as base64, money as integers of micro-units."""
-    return {name: _json_value(name, value) for name, value in zip(record._fields, record, strict=True)}
+    return {name: json_value(name, value) for name, value in zip(record._fields, record, strict=True)}
 
 
-def _json_value(name: str, value: object) -> object:
-    if name in _TIMES and isinstance(value, int):
-        return format_time(value)
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    if isinstance(value, LotUse | Posting):
-        return value._asdict()
-    if isinstance(value, tuple):
-        return [_json_value("", item) for item in value]
-    return value
-
-
-def names_of(record: type[Output]) -> Sequence[str]:
-    """The fields of a record type, in the order of its schema."""
-    return record._fields
-
-
-def account_to_json(account: Mapping[str, object]) -> dict[str, object]:
-    """A line of `accounts`; times inside its lots as RFC 3339."""
-    lots = account["lots"]
-    assert isinstance(lots, list)
-    named = [{name: _json_value(name, value) for name, value in lot.items()} for lot in lots]
-    return {**account, "lots": named}
+def json_value(name: str, value: object) -> object:
+    """A field's value as it stands in JSON."""
+    match value:
+        case int() if name in TIMES:
+            return format_time(value)
+        case bytes():
+            return b64encode(value).decode()
+        case LotUse() | Posting():
+            return value._asdict()
+        case dict():
+            return {key: json_value(key, item) for key, item in value.items()}
+        case tuple() | list():
+            return [json_value("", item) for item in value]
+        case _:
+            return value
