@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TextIO
 
 import faust
 import prometheus_client
@@ -242,9 +242,9 @@ async def run_worker(
         raise app.fatal
 
 
-def configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings, stream: TextIO = sys.stderr) -> None:
     """One line for each event: console on a terminal, JSON elsewhere. Libraries speak from warnings up."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not stream.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -253,11 +253,11 @@ def configure_logging(settings: Settings) -> None:
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, renderer],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True
+        level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s", force=True
     )
     # A transaction that follows the last one closely is retried while the broker writes markers: harmless.
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
