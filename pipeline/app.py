@@ -256,9 +256,7 @@ def configure_logging(settings: Settings, stream: TextIO = sys.stderr) -> None:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s", force=True
-    )
+    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s", force=True)
     # A transaction that follows the last one closely is retried while the broker writes markers: harmless.
     logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
 
