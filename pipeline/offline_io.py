@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from heapq import merge
 from pathlib import Path
 from sys import stdin
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
+from pipeline.base.avro import DecodeError, codec
 from pipeline.base.calendar import MS_PER_DAY, parse_time
 from pipeline.base.ids import partition_of
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import Rejected
 from pipeline.base.rules import Rules
 from pipeline.base.topics import CDRS, COMMANDS
+from pipeline.cdr.decode import is_utf8
 from pipeline.cdr.from_json import cdr_from_json, command_from_json
 from pipeline.charge.tables import Tables
 from pipeline.debit.ledger import Ledger, read
@@ -96,8 +98,15 @@ def _raw(now_ms: int, content: object, size: int) -> Line:
         value = b64decode(content, validate=True)
     except ValueError:
         raise ValueError("no record: cdr_raw is not base64") from None
-    decoded = read(InputRecord(False, CDRS, 0, 0, now_ms, value)).content
-    return Line(now_ms, False, value, None, decoded.tenant_id, False, size)
+    return Line(now_ms, False, value, None, _tenant_of_raw(value), False, size)
+
+
+def _tenant_of_raw(value: bytes) -> str | None:
+    """The tenant of a message that can be decoded, even if the call is refused; else None."""
+    try:
+        return cast("str", codec("cdr").decode(value)["tenant_id"])
+    except DecodeError:
+        return None
 
 
 def _from_json(now_ms: int, content: object, *, is_command: bool, size: int) -> Line:
@@ -105,7 +114,8 @@ def _from_json(now_ms: int, content: object, *, is_command: bool, size: int) -> 
     tenant_id = content.get("tenant_id") if isinstance(content, dict) else None
     if isinstance(encoded, Rejected):
         original = json.dumps(content, separators=(",", ":")).encode()
-        return Line(now_ms, is_command, original, encoded, encoded.tenant_id, False, size)
+        key = tenant_id if isinstance(tenant_id, str) and is_utf8(tenant_id) else None
+        return Line(now_ms, is_command, original, encoded, key, False, size)
     is_tick = is_command and isinstance(content, dict) and content.get("kind") == "tick"
     return Line(now_ms, is_command, encoded, None, tenant_id, is_tick, size)
 

@@ -165,7 +165,8 @@ class Account:
 
     def fund(self, lot_id: str, amount: int, purchased_at: int, recharge_id: str | None) -> None:
         postings = [("payments", -amount), *self.add_lot(lot_id, amount, purchased_at)]
-        self.entry("funding", postings, lot_id=lot_id, recharge_id=recharge_id)
+        about = {"recharge_id": recharge_id} if recharge_id else {"lot_id": lot_id}
+        self.entry("funding", postings, **about)
         self.ever_funded = True
         self.switched = False
         self.failures_in_a_row, self.backoff_until = 0, 0
@@ -193,8 +194,8 @@ class Account:
         usage_id, lot_id = command["usage_id"], command["command_id"]
         if debited:
             postings = [("revenue:usage", -debited), *self.add_lot(lot_id, debited, self.now)]
-            self.entry("refund", postings, usage_id=usage_id, lot_id=lot_id)
-        postings = [("receivable:postpaid", postpaid), ("revenue:usage", -postpaid)]
+            self.entry("refund", postings, usage_id=usage_id)
+        postings = [("revenue:usage", -postpaid), ("receivable:postpaid", postpaid)]
         self.entry("refund", postings, usage_id=usage_id)
         self.refunded[usage_id] = self.now
         self.event("call_refunded", debited + postpaid)

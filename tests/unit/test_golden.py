@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import oracle
+import product
 import pytest
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -35,6 +36,14 @@ def test_the_oracle_gives_what_is_written_down(folder: Path) -> None:
     outputs = oracle.run(oracle.read_lines(folder / "scenario.jsonl"), books(), **settings_of(folder))
     for name in oracle.FILES:
         assert oracle.differences(expected(folder, name), outputs[name], name) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS + EXAMPLES, ids=lambda folder: folder.name)
+def test_the_product_gives_what_is_written_down(folder: Path, tmp_path: Path) -> None:
+    """The promise of the contract itself, read from the files that `pstn rate` writes."""
+    product.run_file(folder / "scenario.jsonl", tmp_path, product.rules_of(**settings_of(folder)))
+    for name in oracle.FILES:
+        assert oracle.differences(expected(folder, name), oracle.read_lines(tmp_path / f"{name}.jsonl"), name) == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -1,0 +1,243 @@
+"""Histories of a few small tenants, as Hypothesis draws them: commands, calls, repeats and nonsense, in one order.
+
+A step is a tuple of small numbers and names; `History.play` turns it into a line of a scenario, with the oracle at its
+side to know what can be answered or refunded. The pools of values are small on purpose: balances come near zero, pools
+near their end, ids again, and times to the very edges of the windows.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from hypothesis import strategies as st
+from oracle import Books, Oracle
+from oracle.form import parse_time, show_time
+
+TABLES = Path(__file__).resolve().parents[1] / "golden" / "examples" / "tables"
+START_MS = parse_time("2026-01-29T22:00:00Z")
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+
+TENANTS = ("A", "A", "A", "B")
+USERS = ("u1", "u1", "u2", "bot")
+NUMBERS = (
+    *["+12065550100"] * 12, *["+493012345678"] * 10, *["+442079460123"] * 4, "+5371234567", "+5371234567",
+    "+16045550100", "+17875550100",
+    "+37167123456", "+34911234567", "+13125550100", "+447509199999", "+447812345678", "+448001111111", "+448081570123",
+    "+448431234567", "+19005550199", "+18005550199", "+49800123456", "+870773123456", "911", "933", "+4930123****",
+    "+4420********", "+4915*********", "+1*********", "+447509*", None,
+)  # fmt: skip
+CALL_TYPES = (
+    *["user_out"] * 16, "user_out_transfer", "fmc_out", "fmc_out", *["conf_out"] * 5, "conf_in", "conf_in",
+    "ucap_out", "ucap_out", "ucap_in", "ucap_in", "user_in", "unassigned_in", "emergency_out", "dr_out", "ByotIn",
+)  # fmt: skip
+LICENCES = (
+    ("MCOPSTN5", "MCOPSTNPP"), ("MCOPSTN5",), ("MCOPSTN8", "MCOPSTNPP"), ("MCOPSTN_PAYG_1",),
+    ("MCOPSTN_PAYG_1", "MCOPSTNPP", "MCOMEETADV"), ("MCOPSTN2", "MCOPSTNPP"), ("MCOPSTN1", "MCOPSTN6", "MCOPSTNPP"),
+    ("BUNDLE_SMALL", "MCOPSTNPP"), ("MCOMEETACPEA",), ("MCOMEETADV", "MCOMEETADD_DIALOUT_US", "MCOPSTNPP"), (),
+    ("Microsoft_Teams_Audio_Conferencing_select_dial_out", "MCOPSTNPP"), ("PHONESYSTEM_VIRTUALUSER",),
+)  # fmt: skip
+POLICIES = (
+    "DialoutCPCandPSTNInternational", "DialoutCPCandPSTNInternational", "DialoutCPCandPSTNInternational",
+    "DialoutCPCandPSTNDomestic", "DialoutCPCZoneAPSTNDisabled", "DialoutCPCDisabledPSTNInternational",
+)  # fmt: skip
+SECONDS = (
+    0,
+    1,
+    59,
+    60,
+    60,
+    60,
+    61,
+    120,
+    120,
+    600,
+    3_600,
+    3_601,
+    60 * 95,
+    60 * 95,
+    60 * 119,
+    60 * 120,
+    60 * 121,
+    60 * 241,
+    60 * 600,
+)
+AMOUNTS = (1, 10_499, 10_500, 10_501, 13_000, 21_000, 31_500, 100_000, 2_000_000)
+LATER = (0, 0, 0, 1, SECOND, MINUTE, 10 * MINUTE, HOUR - 1, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY)
+STARTS_AGO = (*[None] * 16, 0, -HOUR, -HOUR - 1, 2 * HOUR, 3 * DAY, 40 * DAY, 400 * DAY, 400 * DAY + 1)
+BOUGHT_AGO = (0, 0, 0, DAY, 335 * DAY, 364 * DAY, 365 * DAY, 366 * DAY, -30 * DAY)
+
+BROKEN_CALLS: tuple[dict[str, object], ...] = (
+    {"usage_id": None}, {"usage_id": ""}, {"tenant_id": None}, {"tenant_id": "nobody"}, {"user_id": "ghost"},
+    {"call_type": "sideways"}, {"duration_s": -1}, {"duration_s": 2_592_001}, {"duration_s": True},
+    {"duration_s": 1.0}, {"start_time": "2026-03-02T10:00:00"}, {"callee_number": "49301234"},
+    {"callee_number": "+49abc"}, {"caller_number": "x"}, {"usage_country": "us"}, {"colour": "red"},
+)  # fmt: skip
+BROKEN_COMMANDS: tuple[dict[str, object], ...] = (
+    {"command_id": None}, {"command_id": ""}, {"tenant_id": None}, {"tenant_id": "nobody"}, {"kind": "close"},
+    {"issued_by": None}, {"colour": "red"}, {"currency": "EUR"}, {"amount_micros": 0}, {"amount_micros": 1.5},
+    {"licences": ["NOSUCH"]}, {"user_id": "ghost"}, {"country": "usa"}, {"tariff": "hold_ppm_usd"},
+    {"dial_out_policy": "none"}, {"agreement": "barter"}, {"trigger_micros": -1}, {"recharge_id": "nothing"},
+)  # fmt: skip
+
+_when = st.tuples(st.sampled_from(LATER), st.integers(0, 19))
+_tenant, _user = st.sampled_from(TENANTS), st.sampled_from(USERS)
+_licences, _amount = st.sampled_from(LICENCES), st.sampled_from(AMOUNTS)
+FIELDS = {
+    "call": (
+        _tenant, _user, st.sampled_from(CALL_TYPES), st.sampled_from(NUMBERS), st.sampled_from(SECONDS),
+        st.sampled_from(STARTS_AGO), st.sampled_from((None, None, None, None, None, "US", "PR", "GB", "DE", "IT")),
+    ),
+    "open": (
+        _tenant, st.sampled_from(("US", "US", "GB", "PR")), st.booleans(), st.booleans(), st.booleans(),
+        st.sampled_from(POLICIES),
+    ),
+    "user": (
+        _tenant, _user, _licences, st.sampled_from((None, None, "US", "PR", "DE")),
+        st.sampled_from((None, None, None, 0, 10_500, 50_000)), st.sampled_from((None, None, None, *POLICIES)),
+    ),
+    "remove": (_tenant, _user),
+    "assign": (_tenant, st.lists(st.sampled_from((*USERS, "ghost")), max_size=3).map(tuple), _licences, _licences),
+    "purchased": (_tenant, st.sampled_from(("MCOMEETADV", "MCOPSTN5")), st.integers(0, 2)),
+    "auto": (
+        _tenant, st.sampled_from((True, True, False)), _amount, _amount,
+        st.sampled_from((None, None, 21_000, 100_000)),
+    ),
+    "funds": (_tenant, _amount, st.sampled_from(BOUGHT_AGO)),
+    "answer": (_tenant, st.integers(0, 3), st.booleans()),
+    "refund": (_tenant, st.integers(0, 5), st.sampled_from((0, 1, 10_500, 60_000)), st.sampled_from((0, 0, 1, 6_000))),
+    "tick": (),
+    "again": (st.integers(0, 30), st.sampled_from((None, None, "operator", "duration_s"))),
+    "broken": (st.integers(0, 30), st.sampled_from(BROKEN_CALLS), st.sampled_from(BROKEN_COMMANDS)),
+}  # fmt: skip
+KINDS = [*["call"] * 20, "open", "user", "user", "remove", "assign", "purchased", "auto", "auto", "funds", "funds"]
+KINDS += ["answer", "answer", "refund", "tick", "again", "again", "broken"]
+
+step = st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), _when, *FIELDS[kind]))
+steps = st.lists(step, min_size=1, max_size=50)
+long_steps = st.lists(step, min_size=20, max_size=50)
+FIRST_STEPS = (
+    ("open", (0, 0), "A", "US", False, False, False, POLICIES[0]),
+    ("user", (0, 0), "A", "u1", ("MCOPSTN5", "MCOPSTNPP"), None, None, None),
+    ("user", (0, 0), "A", "u2", ("MCOPSTN2", "MCOMEETADV"), None, None, None),
+    ("user", (0, 0), "A", "bot", (), None, None, None),
+    ("funds", (0, 0), "A", 31_500, 0),
+    ("open", (0, 0), "B", "GB", True, True, True, POLICIES[0]),
+    ("user", (0, 0), "B", "u1", ("MCOPSTN_PAYG_1",), None, 10_500, None),
+    ("user", (0, 0), "B", "u2", ("MCOPSTN8", "MCOPSTNPP", "MCOMEETACPEA"), None, None, None),
+    ("user", (0, 0), "B", "bot", ("MCOPSTN5",), None, None, None),
+)
+_books = Books(TABLES)
+
+
+class History:
+    """Lines of a scenario as they come about, and what the oracle says to each."""
+
+    def __init__(self, **settings: object) -> None:
+        self.oracle = Oracle(_books, **settings)
+        self.now = START_MS
+        self.lines: list[dict] = []
+        self.outputs: list[dict[str, list[dict]]] = []
+        for one in FIRST_STEPS:
+            self.play(one)
+
+    def play(self, drawn: tuple) -> dict:
+        """The line of a step; the oracle has applied it."""
+        kind, (later, jitter) = drawn[0], drawn[1]
+        self.now += -HOUR if jitter == 19 else later
+        line = getattr(self, f"_{kind}")(*drawn[2:])
+        self.lines.append(line)
+        self.outputs.append(self.oracle.apply(line))
+        return line
+
+    def _line(self, tenant: str, kind: str, **fields: object) -> dict:
+        number = len(self.lines)
+        command_id = f"c{number % 5}" if number % 11 == 0 else f"command-{number}"
+        head = {"command_id": command_id, "tenant_id": tenant, "kind": kind, "issued_by": "history"}
+        return {"at": show_time(self.now), "command": {**head, **fields}}
+
+    def _call(self, tenant, user, call_type, number, seconds, started_ago, country):
+        start = self.now - (seconds * SECOND if started_ago is None else started_ago)
+        inbound = call_type.endswith(("_in", "In"))
+        usage_id = f"k{len(self.lines) % 7}" if len(self.lines) % 13 == 0 else f"call-{len(self.lines)}"
+        call = {
+            "usage_id": usage_id, "call_id": None, "conference_id": None, "tenant_id": tenant, "user_id": user,
+            "call_type": call_type, "number_type": "TollFree" if inbound and seconds % 60 else None,
+            "caller_number": "+493012345678" if inbound else None, "callee_number": number,
+            "start_time": show_time(start), "duration_s": seconds, "usage_country": country,
+            "operator": None, "duration_source": None,
+        }  # fmt: skip
+        return {"at": show_time(self.now), "cdr": call}
+
+    def _open(self, tenant, country, postpaid, overage, per_minute, policy):
+        return self._line(
+            tenant, "open_account", country=country, currency="USD", tariff="hold_usd",
+            tariff_per_minute_conferencing="hold_ppm_usd" if per_minute else None,
+            agreement="postpaid" if postpaid else "prepaid", overage_enabled=overage, dial_out_policy=policy,
+        )  # fmt: skip
+
+    def _user(self, tenant, user, licences, country, cap, policy):
+        return self._line(
+            tenant, "set_user", user_id=user, country=country, licences=list(licences), dial_out_policy=policy,
+            spend_cap_micros=cap, upn=None, display_name=None, is_resource_account=user == "bot",
+        )  # fmt: skip
+
+    def _remove(self, tenant, user):
+        return self._line(tenant, "remove_user", user_id=user)
+
+    def _assign(self, tenant, users, add, remove):
+        remove = [sku for sku in remove if sku not in add]
+        return self._line(tenant, "assign_licences", user_ids=list(users), add=list(add), remove=remove)
+
+    def _purchased(self, tenant, sku, count):
+        return self._line(tenant, "set_purchased_licences", sku=sku, count=count)
+
+    def _auto(self, tenant, enabled, trigger, amount, budget):
+        return self._line(
+            tenant, "set_auto_recharge", enabled=enabled, trigger_micros=trigger, amount_micros=amount,
+            monthly_budget_micros=budget, payment_method="card", enterprise_agreement_no=None,
+            purchase_order_no="PO-1" if budget else None,
+        )  # fmt: skip
+
+    def _funds(self, tenant, amount, bought_ago):
+        return self._line(
+            tenant, "add_funds", amount_micros=amount, currency="USD", purchased_at=show_time(self.now - bought_ago),
+            payment_method="card", enterprise_agreement_no=None, purchase_order_no=None, reference="r",
+        )  # fmt: skip
+
+    def _answer(self, tenant, which, succeeded):
+        account = self.oracle.accounts.get(tenant)
+        requests = account.requests if account else []
+        asked = [request for request in requests if request["state"] == "asked"]
+        requests = asked if asked and which else requests
+        recharge_id = requests[-1 - which % len(requests)]["recharge_id"] if requests else "nothing"
+        paid_at = show_time(self.now) if succeeded else None
+        return self._line(
+            tenant, "recharge_result", recharge_id=recharge_id, succeeded=succeeded, reason=None, paid_at=paid_at
+        )
+
+    def _refund(self, tenant, which, debited, postpaid):
+        usage_ids = [line["cdr"].get("usage_id") for line in self.lines if "cdr" in line]
+        usage_id = (usage_ids[-1 - which % len(usage_ids)] if usage_ids else None) or "never"
+        return self._line(
+            tenant, "refund_call", usage_id=usage_id, debited_micros=debited, postpaid_micros=postpaid, reason="r"
+        )
+
+    def _tick(self):
+        return self._line("", "tick")
+
+    def _again(self, which, changed):
+        line = copy.deepcopy(self.lines[-1 - which % len(self.lines)])
+        if "cdr" in line and changed == "operator":
+            line["cdr"]["operator"] = "another"
+        elif "cdr" in line and changed == "duration_s" and line["cdr"].get("duration_s") == 60:
+            line["cdr"]["duration_s"] = 61
+        return {**line, "at": show_time(self.now)}
+
+    def _broken(self, which, of_call, of_command):
+        line = copy.deepcopy(self.lines[-1 - which % len(self.lines)])
+        if "cdr" in line:
+            line["cdr"] = {**line["cdr"], "usage_id": f"broken-{len(self.lines)}", **of_call}
+        else:
+            line["command"] = {**line["command"], "command_id": f"broken-{len(self.lines)}", **of_command}
+        return {**line, "at": show_time(self.now)}
