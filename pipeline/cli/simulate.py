@@ -12,17 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.base.calendar import MS_PER_DAY, format_time, parse_time
+from pipeline.base.calendar import format_time
 from pipeline.base.resources_io import resource_path
-from pipeline.charge.tables import Tables
 from pipeline.charge.tables_io import load_tables
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.embedded.customers import Plan
+from pipeline.embedded.plan import make_plan
 from pipeline.embedded.simulate import Tally
 from pipeline.embedded.simulate_io import SendingFailed, Switch, send_all
-
-_MINUTE_MS = 60_000
 
 
 def simulate(
@@ -31,10 +29,10 @@ def simulate(
     seed: Annotated[int, typer.Option(help="same seed and same --from: same bytes")] = 1,
     rate: Annotated[float, typer.Option(min=0, help="calls a second; 0 is as fast as it goes")] = 0,
     begin: Annotated[
-        str | None, typer.Option("--from", help="2026-03-01T00:00:00Z [default: --days before now]")
+        str | None, typer.Option("--from", help="2026-03-01T00:00:00Z (default: --days before now)")
     ] = None,
     days: Annotated[float, typer.Option(min=0.01, max=390, help="the period in which the calls end")] = 3,
-    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables [default: those shipped]")] = None,
+    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables (default: those shipped)")] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     output: Annotated[
@@ -70,42 +68,6 @@ def simulate(
         typer.echo(json.dumps(summary))
     else:
         _print_summary(summary, tally)
-
-
-def make_plan(
-    tables: Tables, *, tenants: int, calls: int, days: float, begin: str | None, now_ms: int, tariff: str | None = None
-) -> Plan:
-    """The period ends now (on a whole minute) unless `begin` is given; ValueError when that is not in the past."""
-    length_ms = int(days * MS_PER_DAY)
-    until_ms = now_ms - now_ms % _MINUTE_MS
-    from_ms = until_ms - length_ms
-    if begin is not None:
-        from_ms = parse_time(begin)
-        until_ms = min(until_ms, from_ms + length_ms)
-    if from_ms >= until_ms:
-        raise ValueError(f"--from {begin} is not in the past")
-    subscription, per_minute, currency = _tariffs(tables, tariff)
-    return Plan(
-        tenants=tenants,
-        calls=calls,
-        from_ms=from_ms,
-        until_ms=until_ms,
-        tariff=subscription,
-        currency=currency,
-        tariff_per_minute_conferencing=per_minute,
-    )
-
-
-def _tariffs(tables: Tables, wanted: str | None) -> tuple[str, str | None, str]:
-    """The first subscription tariff, and the per-minute one of its currency where there is one."""
-    subscriptions = [t for t in tables.tariffs.values() if t.kind == "subscription" and wanted in {None, t.name}]
-    if not subscriptions:
-        raise ValueError("the rating tables have no tariff of kind subscription: see tariffs.csv")
-    chosen = subscriptions[0]
-    per_minute = [
-        t.name for t in tables.tariffs.values() if t.kind == "per_minute_conferencing" and t.currency == chosen.currency
-    ]
-    return chosen.name, per_minute[0] if per_minute else None, chosen.currency
 
 
 def _send(plan: Plan, *, seed: int, switch: Switch, rate: float, console: Console) -> Tally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -43,6 +44,7 @@ class Switch:
         self._topics = {"cdr": prefix + CDRS, "command": prefix + COMMANDS}
         self._partition_counts = {kind: self._partitions(topic, bootstrap) for kind, topic in self._topics.items()}
         self._failures: list[KafkaError] = []
+        self.cdrs_by_partition: Counter[int] = Counter()
 
     def send(self, sent: Sent) -> None:
         """Queues one record; waits while the queue is full."""
@@ -57,6 +59,8 @@ class Switch:
             except BufferError:
                 self._producer.poll(_POLL_S)
         self._producer.poll(0)
+        if sent.kind == "cdr":
+            self.cdrs_by_partition[partition] += 1
 
     def flush(self) -> None:
         """Returns when the broker has everything. SendingFailed otherwise."""
@@ -93,6 +97,7 @@ def send_all(
     """Sends the whole plan and returns the truth about it. Blocks; `rate`: calls a second, 0: as fast as it goes.
 
     `must_wait` is asked every hundred records: a broker that keeps little needs senders that wait for the reader.
+    What the two callbacks raise ends the run.
     """
     tally = Tally()
     pause = Pause(rate)
