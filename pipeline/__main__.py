@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli import ledger, topics
+from pipeline.cli import ledger, report, topics
+from pipeline.cli.demo import demo
+from pipeline.cli.simulate import simulate
 from pipeline.cli.worker import worker
 
 cli = typer.Typer(
@@ -15,7 +17,10 @@ cli = typer.Typer(
 )
 cli.add_typer(topics.app, name="topics")
 cli.add_typer(ledger.app, name="ledger")
+cli.command()(demo)
 cli.command()(worker)
+cli.command()(simulate)
+cli.add_typer(report.app, name="report")
 
 
 def main() -> None:
