@@ -172,11 +172,12 @@ def countries(folder: Path, deck: Iterable[RateRow]) -> Iterator[Sequence[str]]:
     for iso2 in sorted(everywhere):
         plan, zone = plans.get(iso2, {}), zones.get(iso2, {})
         found = pycountry.countries.get(alpha_2=iso2)
-        name = plan.get("country") or zone.get("country") or listed.get(iso2) or NAMES.get(iso2)
+        iso_name = getattr(found, "common_name", None) or getattr(found, "name", None)
+        name = plan.get("country") or zone.get("country") or listed.get(iso2) or NAMES.get(iso2) or iso_name or iso2
         sold = "yes" in (plan.get("communications_credits_sold_here"), zone.get("communications_credits_sold_here"))
         yield (
             iso2,
-            (name or getattr(found, "common_name", None) or getattr(found, "name", iso2)).partition(" (withdrawn")[0],
+            str(name).partition(" (withdrawn")[0],
             plan.get("pool_country_group") or ("US+PR" if iso2 in ("US", "PR") else iso2),
             (plan.get("rates_as_domestic_to") or iso2).replace(" ", ";"),
             "A" if zone.get("zone") == "A" else "",

@@ -22,8 +22,13 @@ PREFIX_DIGITS_MAX = 15  # E.164
 _DIGEST_DIGITS = 12
 
 
-def parse_deck(source: Source, *, tariff: str, date: str, problems: list[Problem]) -> Deck:
-    """The deck of `tariff` in force from `date` (a good date). Rows with a fault are reported and left out."""
+def parse_deck(
+    source: Source, *, tariff: str, date: str, problems: list[Problem], row_lines: dict[RateRow, int] | None = None
+) -> Deck:
+    """The deck of `tariff` in force from `date` (a good date). Rows with a fault are reported and left out.
+
+    `row_lines`, when given, is told where each row stands.
+    """
     rates: dict[str, int] = {}
     fees: dict[str, int] = {"": 0}
     shared = {text: text for text in ("", *DIRECTIONS, *NUMBER_CLASSES)}
@@ -60,6 +65,8 @@ def parse_deck(source: Source, *, tariff: str, date: str, problems: list[Problem
             )
         )
         lines.append(line)
+    if row_lines is not None:
+        row_lines.update(zip(rows, lines, strict=True))
     digest = source.digest[:_DIGEST_DIGITS]
     deck = Deck(tariff=tariff, valid_from_ms=date_ms(date), table_version=(tariff, date, digest), rows=rows)
     if deck.row_count != len(rows):

@@ -47,6 +47,8 @@ class PublicDeck(NamedTuple):
 
 def read_public_deck(source: Source, problems: list[Problem]) -> PublicDeck:
     """Rows with a fault are reported and left out; a row that is there twice at one price counts once."""
+    if not source.digest:
+        return PublicDeck((), "", 0)
     lines = csv.reader(io.StringIO(source.text, newline=""), strict=True)
     rows: dict[tuple[str, str], tuple[RateRow, int]] = {}
     currencies: set[str] = set()
@@ -84,10 +86,11 @@ def _columns(file: str, header: Sequence[str], problems: list[Problem]) -> dict[
         found = [named[name] for name in names if name in named]
         if found:
             columns[column] = found[0]
-        elif column not in _OPTIONAL:
-            what = f"no column {' or '.join(names)}; the header is {','.join(header) or 'empty'}"
-            problems.append(Problem(file, 1, "", what))
-    return columns if set(_NAMES) - set(_OPTIONAL) <= set(columns) else {}
+    missing = [" or ".join(names) for column, names in _NAMES.items() if column not in (*columns, *_OPTIONAL)]
+    if missing:
+        problems.append(Problem(file, 1, "", f"the header has no column {', no column '.join(missing)}"))
+        return {}
+    return columns
 
 
 def _row(

@@ -35,7 +35,10 @@ class Problem(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A table file: its name as a person would type it, its text, and the digest of its bytes (hex SHA-256)."""
+    """A table file: its name as a person would type it, its text, and the digest of its bytes (hex SHA-256).
+
+    An empty digest: the file could not be read, which is reported already.
+    """
 
     name: str
     text: str
@@ -63,6 +66,8 @@ def is_digits(text: str) -> bool:
 
 def rows_of(source: Source, columns: Sequence[str], problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
     """`(line, cells)` of each row under the exact header; a row of another length is a problem, an empty line none."""
+    if not source.digest:
+        return
     lines = csv.reader(io.StringIO(source.text, newline=""), strict=True)
     try:
         header = next(lines, [])

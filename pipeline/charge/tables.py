@@ -5,7 +5,7 @@ Nothing here reads a file; `tables_io.py` does. A question about something the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from pipeline.charge.tariff import Deck, Match, RateRow, Tariff
@@ -115,6 +115,14 @@ class Tables:
             if period.holds(at_ms):
                 return minutes
         return 0
+
+    def allowances(self) -> Iterator[tuple[AllowanceKey, tuple[tuple[Period, int], ...]]]:
+        """Every plan's minutes with the periods for which they hold."""
+        return iter(self._minutes.items())
+
+    def conferencing_allowances(self) -> Iterator[tuple[str, tuple[tuple[Period, ConferencingAllowance], ...]]]:
+        """Every conferencing licence's allowance with the periods for which it holds."""
+        return iter(self._conferencing.items())
 
     def conferencing_allowance(self, sku: str, at_ms: int) -> ConferencingAllowance | None:
         """What one licence of that SKU brings at that instant, `zone:A` spelled out; None when nothing is said."""

@@ -22,7 +22,7 @@ from pipeline.charge.table_rows import (
     parse_tariffs,
 )
 from pipeline.charge.tables import Tables
-from pipeline.charge.tariff import Deck, Tariff
+from pipeline.charge.tariff import Deck, RateRow, Tariff
 
 RATES_FOLDER = "rates"
 _DECK_SUFFIX = ".csv"
@@ -35,14 +35,21 @@ class TableError(ValueError):
 def load_tables(folder: Path) -> Tables:
     """The tables of a folder; TableError names the first fault and how many more there are."""
     tables, problems = read_tables(folder)
-    if problems:
-        more = f" (and {len(problems) - 1} more: pstn tables check {folder})" if len(problems) > 1 else ""
-        raise TableError(f"{problems[0]}{more}")
+    refuse(problems, f": pstn tables check {folder}")
     return tables
 
 
-def read_tables(folder: Path) -> tuple[Tables, list[Problem]]:
-    """The good rows, and everything that is wrong with the others, in order of file and line."""
+Lines = dict[str, dict[RateRow, int]]
+"""Where the rows of each deck file stand."""
+
+
+def deck_file(folder: Path, deck: Deck) -> Path:
+    """The file of a deck inside a folder of tables."""
+    return folder / RATES_FOLDER / deck.tariff / f"{deck.table_version[1]}{_DECK_SUFFIX}"
+
+
+def read_tables(folder: Path, lines: Lines | None = None) -> tuple[Tables, list[Problem]]:
+    """The good rows, and everything that is wrong with the others. `lines`, when given, is filled by deck file."""
     problems: list[Problem] = []
     if not folder.is_dir():
         problems.append(Problem(str(folder), 0, "", "is no folder"))
@@ -55,7 +62,7 @@ def read_tables(folder: Path) -> tuple[Tables, list[Problem]]:
     )
     rows = parse_tariffs(read_source(folder / "tariffs.csv", problems), problems)
     with _without_collector():
-        tariffs = list(_tariffs(folder, rows, problems))
+        tariffs = list(_tariffs(folder, rows, problems, lines))
     tables = Tables(
         tariffs=tariffs,
         licences=licences.values(),
@@ -64,6 +71,28 @@ def read_tables(folder: Path) -> tuple[Tables, list[Problem]]:
         conferencing=conferencing,
     )
     return tables, problems
+
+
+def load_deck(file: Path) -> Deck:
+    """One deck file on its own: the tariff is the folder's name, the date the file's (or 1970 when it has none)."""
+    problems: list[Problem] = []
+    try:
+        date_ms(file.stem)
+        date = file.stem
+    except ValueError:
+        date = "1970-01-01"
+    with _without_collector():
+        source = read_source(file, problems)
+        deck = parse_deck(source, tariff=file.resolve().parent.name, date=date, problems=problems)
+    refuse(problems)
+    return deck
+
+
+def refuse(problems: list[Problem], advice: str = "") -> None:
+    """TableError with the first problem, if there is one, and how many more there are."""
+    if problems:
+        more = f" (and {len(problems) - 1} more{advice})" if len(problems) > 1 else ""
+        raise TableError(f"{problems[0]}{more}")
 
 
 def read_source(file: Path, problems: list[Problem]) -> Source:
@@ -82,7 +111,9 @@ def read_source(file: Path, problems: list[Problem]) -> Source:
     return Source(str(file), text, hashlib.sha256(content).hexdigest())
 
 
-def _tariffs(folder: Path, rows: dict[str, TariffRow], problems: list[Problem]) -> Iterator[Tariff]:
+def _tariffs(
+    folder: Path, rows: dict[str, TariffRow], problems: list[Problem], lines: Lines | None
+) -> Iterator[Tariff]:
     rates = folder / RATES_FOLDER
     entries = sorted(rates.iterdir()) if rates.is_dir() else []
     for entry in entries:
@@ -95,7 +126,7 @@ def _tariffs(folder: Path, rows: dict[str, TariffRow], problems: list[Problem]) 
         if not place.is_dir():
             problems.append(Problem(file, row.line, "tariff", f"{place} is missing"))
             continue
-        decks = list(_decks(place, row.name, problems))
+        decks = list(_decks(place, row.name, problems, lines))
         if not decks:
             problems.append(Problem(file, row.line, "tariff", f"{place} has no deck"))
         yield Tariff(
@@ -108,7 +139,7 @@ def _tariffs(folder: Path, rows: dict[str, TariffRow], problems: list[Problem]) 
         )
 
 
-def _decks(place: Path, tariff: str, problems: list[Problem]) -> Iterator[Deck]:
+def _decks(place: Path, tariff: str, problems: list[Problem], lines: Lines | None) -> Iterator[Deck]:
     for file in sorted(place.iterdir()):
         if file.name.startswith("."):
             continue
@@ -120,7 +151,9 @@ def _decks(place: Path, tariff: str, problems: list[Problem]) -> Iterator[Deck]:
         if not is_deck:
             problems.append(Problem(str(file), 0, "", "a deck's name must be its date: YYYY-MM-DD.csv"))
             continue
-        yield parse_deck(read_source(file, problems), tariff=tariff, date=file.stem, problems=problems)
+        row_lines = None if lines is None else lines.setdefault(str(file), {})
+        source = read_source(file, problems)
+        yield parse_deck(source, tariff=tariff, date=file.stem, problems=problems, row_lines=row_lines)
 
 
 @contextmanager
