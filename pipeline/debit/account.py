@@ -73,31 +73,45 @@ class BudgetMonth(NamedTuple):
     is_reached_announced: bool
 
 
+class Recharging(NamedTuple):
+    """All that auto-recharge remembers (R49, D11, D12)."""
+
+    settings: RechargeSettings = RECHARGE_OFF
+    in_flight: Request | None = None
+    failed: tuple[Request, ...] = ()
+    """Failed ones whose money may still come."""
+    failure_count: int = 0
+    """In a row; decides the next back-off."""
+    backoff_until: int = 0
+    budget_months: tuple[BudgetMonth, ...] = ()
+
+
+class RefundQueue(NamedTuple):
+    """The refunds that are remembered: usage ids of the oldest and the newest, "" when there are none."""
+
+    head: str = ""
+    tail: str = ""
+    oldest_at: int = NEVER_MS
+
+
 class Account:
-    """One tenant. `owner` names the slice whose copy this is."""
+    """One tenant. What it holds is immutable but for the list of lots. `owner` names the slice whose copy this is."""
 
     __slots__ = (
-        "backoff_until",
         "balance_micros",
-        "budget_months",
-        "failed_requests",
-        "failure_count",
         "first_month",
         "first_month_ends_at",
-        "in_flight",
         "is_funded",
         "is_suspended",
         "is_switch_announced",
         "lot_count",
         "lots",
         "lots_due_at",
-        "oldest_refund_at",
         "overdraft_micros",
         "owner",
         "purchased",
-        "recharge",
-        "refund_head",
-        "refund_tail",
+        "recharging",
+        "refunds",
         "seats",
         "subscriber",
         "tenant_id",
@@ -119,12 +133,7 @@ class Account:
         self.is_suspended = False
         self.is_funded = False
         self.is_switch_announced = False
-        self.recharge = RECHARGE_OFF
-        self.in_flight: Request | None = None
-        self.failed_requests: tuple[Request, ...] = ()
-        self.failure_count = 0
-        self.backoff_until = 0
-        self.budget_months: tuple[BudgetMonth, ...] = ()
+        self.recharging = Recharging()
         self.seats: dict[str, dict[str, int]] = {}
         """Users that count in the pools of a SKU, by their country; "" is the tenant's."""
         self.purchased: dict[str, int] = {}
@@ -133,36 +142,51 @@ class Account:
         self.first_month = ""
         """Earliest month with a record of pool use, or ""."""
         self.first_month_ends_at = NEVER_MS
-        self.refund_head = ""
-        self.refund_tail = ""
-        self.oldest_refund_at = NEVER_MS
+        self.refunds = RefundQueue()
         self.subscriber: Subscriber | None = None
         self.owner: object = None
 
     def copy(self) -> Account:
-        """A copy that may be changed; what it holds is immutable but for `lots`."""
+        """A copy that may be changed."""
         twin = Account.__new__(Account)
-        for name in _ACCOUNT_SLOTS:
-            setattr(twin, name, getattr(self, name))
+        twin.tenant_id = self.tenant_id
+        twin.terms = self.terms
         twin.lots = self.lots.copy()
+        twin.lot_count = self.lot_count
+        twin.lots_due_at = self.lots_due_at
+        twin.overdraft_micros = self.overdraft_micros
+        twin.balance_micros = self.balance_micros
+        twin.zero_at = self.zero_at
+        twin.is_suspended = self.is_suspended
+        twin.is_funded = self.is_funded
+        twin.is_switch_announced = self.is_switch_announced
+        twin.recharging = self.recharging
+        twin.seats = self.seats
+        twin.purchased = self.purchased
+        twin.unpriced_days = self.unpriced_days
+        twin.first_month = self.first_month
+        twin.first_month_ends_at = self.first_month_ends_at
+        twin.refunds = self.refunds
+        twin.subscriber = self.subscriber
         return twin
 
     @property
     def behaves_postpaid(self) -> bool:
         """R69: a post-paid agreement counts as prepaid while auto-recharge is on (D9)."""
-        return self.terms.agreement == "postpaid" and not self.recharge.is_enabled
+        return self.terms.agreement == "postpaid" and not self.recharging.settings.is_enabled
 
     @property
     def due_at(self) -> int:
         """When time alone next does something: a lot, the end of a back-off, the month after a spent budget."""
-        recharge = self.recharge
-        if not recharge.is_enabled or self.in_flight is not None or self.balance_micros >= recharge.trigger_micros:
+        recharging = self.recharging
+        settings = recharging.settings
+        if not settings.is_enabled or recharging.in_flight or self.balance_micros >= settings.trigger_micros:
             return self.lots_due_at
-        retry_at = self.backoff_until
-        budget_micros = recharge.monthly_budget_micros
-        if self.budget_months and budget_micros is not None:
-            last = self.budget_months[-1]
-            if last.is_reached_announced and last.requested_micros + recharge.amount_micros > budget_micros:
+        retry_at = recharging.backoff_until
+        budget_micros = settings.monthly_budget_micros
+        if recharging.budget_months and budget_micros is not None:
+            last = recharging.budget_months[-1]
+            if last.is_reached_announced and last.requested_micros + settings.amount_micros > budget_micros:
                 retry_at = max(retry_at, next_month_starts_at(last.month))
         return min(self.lots_due_at, retry_at)
 
@@ -179,9 +203,6 @@ class Account:
             raise InvariantBroken(
                 f"{self.tenant_id} has balance {self.balance_micros}, lots of {held}, overdraft {self.overdraft_micros}"
             )
-
-
-_ACCOUNT_SLOTS = Account.__slots__
 
 
 class PoolUse(NamedTuple):
@@ -227,7 +248,7 @@ class UserSettings(NamedTuple):
 
 
 class User:
-    """One user; months and pools are those that a late call could still belong to."""
+    """One user; months and pools are those that a late call could still belong to, never changed in place."""
 
     __slots__ = ("months", "owner", "pools", "removed_at", "seats", "settings", "subscriber", "tenant_id", "user_id")
 
@@ -245,11 +266,15 @@ class User:
         self.owner: object = None
 
     def copy(self) -> User:
-        twin = User(self.tenant_id, self.user_id, self.settings)
+        """A copy that may be changed."""
+        twin = User.__new__(User)
+        twin.tenant_id = self.tenant_id
+        twin.user_id = self.user_id
+        twin.settings = self.settings
         twin.removed_at = self.removed_at
         twin.seats = self.seats
-        twin.months = self.months.copy()
-        twin.pools = self.pools.copy()
+        twin.months = self.months
+        twin.pools = self.pools
         twin.subscriber = self.subscriber
         return twin
 

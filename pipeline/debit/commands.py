@@ -220,13 +220,14 @@ def _add_funds(turn: Turn, command: Command, tables: Tables) -> None:
 def _set_auto_recharge(turn: Turn, command: Command, tables: Tables) -> None:
     fields: Fields = command.fields
     account = turn.write()
-    account.recharge = RechargeSettings(
+    settings = RechargeSettings(
         fields["enabled"],
         fields["trigger_micros"],
         fields["amount_micros"],
         fields["monthly_budget_micros"],
         PaymentData(*(fields[name] for name in PaymentData._fields)),
     )
+    account.recharging = account.recharging._replace(settings=settings)
     recharge.reset_backoff(account)
 
 

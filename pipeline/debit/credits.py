@@ -34,7 +34,7 @@ def why_not(
     """The first check that fails, or None: the charge can be paid."""
     account = turn.account
     is_postpaid = account.behaves_postpaid
-    if account.terms.agreement == "prepaid" and not account.is_funded and not account.recharge.is_enabled:
+    if account.terms.agreement == "prepaid" and not account.is_funded and not account.recharging.settings.is_enabled:
         return "no_account_funding"
     if charge.payment.needs_credits_licence and not subscriber.entitlement.has_credits and not is_postpaid:
         return "no_credits_licence"
@@ -87,7 +87,7 @@ def note_spend(turn: Turn, paid: Paid, month: str, rules: Rules) -> None:
         forget_closed_months(user, turn.now_ms, rules.call_age_ms_max)
     before = user.months.get(month, NO_SPEND)
     spent_micros = before.spent_micros + paid.debited_micros + paid.postpaid_micros
-    user.months[month] = Spend(spent_micros, before.is_cap_announced)
+    user.months = {**user.months, month: Spend(spent_micros, before.is_cap_announced)}
 
 
 def announce_cap(turn: Turn, month: str) -> None:
@@ -98,6 +98,6 @@ def announce_cap(turn: Turn, month: str) -> None:
     spend = user.months.get(month, NO_SPEND)
     if not spend.is_cap_announced:
         user = turn.write_user()
-        user.months[month] = spend._replace(is_cap_announced=True)
+        user.months = {**user.months, month: spend._replace(is_cap_announced=True)}
         details = {"month": month, "spend_cap_micros": str(user.settings.spend_cap_micros)}
         turn.event("spend_cap_reached", spend.spent_micros, details, user.user_id)

@@ -7,7 +7,7 @@ was requested and did not fail. Nothing here waits: time is the `now` of the rec
 from __future__ import annotations
 
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, month_of
-from pipeline.debit.account import Account, BudgetMonth, PaymentData, Request
+from pipeline.debit.account import Account, BudgetMonth, PaymentData, Recharging, Request
 from pipeline.debit.turn import Turn
 
 BACKOFFS_MS = (1 * MS_PER_HOUR, 6 * MS_PER_HOUR, 24 * MS_PER_HOUR)
@@ -19,33 +19,32 @@ _BUDGET_MONTHS_KEPT = 3
 def request_if_needed(turn: Turn) -> None:
     """The last act of every applied record: balance strictly below the trigger, none in flight, no back-off, budget."""
     account = turn.account
-    settings = account.recharge
+    settings, in_flight, _, _, backoff_until, _ = recharging = account.recharging
     if (
         not settings.is_enabled
         or account.balance_micros >= settings.trigger_micros
-        or account.in_flight is not None
-        or turn.now_ms < account.backoff_until
+        or in_flight is not None
+        or turn.now_ms < backoff_until
     ):
         return
-    month = _budget_month(account, month_of(turn.now_ms))
+    month = _budget_month(recharging, month_of(turn.now_ms))
     budget_micros = settings.monthly_budget_micros
     if budget_micros is not None and month.requested_micros + settings.amount_micros > budget_micros:
         if not month.is_reached_announced:
-            _set_budget_month(turn.write(), month._replace(is_reached_announced=True))
+            turn.write().recharging = _with_month(recharging, month._replace(is_reached_announced=True))
             turn.event("recharge_budget_reached", settings.amount_micros, {"budget_micros": str(budget_micros)})
         return
-    account = turn.write()
-    recharge_id = f"{account.tenant_id}:{turn.place}"
-    account.in_flight = Request(recharge_id, settings.amount_micros, month.month, 0, settings.payment)
-    _count(account, month.month, settings.amount_micros)
-    turn.event("recharge_requested", settings.amount_micros, _details(account.in_flight))
+    request = Request(f"{account.tenant_id}:{turn.place}", settings.amount_micros, month.month, 0, settings.payment)
+    turn.write().recharging = _counted(recharging._replace(in_flight=request), month.month, settings.amount_micros)
+    turn.event("recharge_requested", settings.amount_micros, _details(request))
 
 
 def pending(account: Account, recharge_id: str, *, succeeded: bool, now_ms: int) -> Request | None:
     """The request that this answer answers: the one in flight, or for a success one that failed 35 days ago at most."""
-    if account.in_flight is not None and account.in_flight.recharge_id == recharge_id:
-        return account.in_flight
-    for request in account.failed_requests if succeeded else ():
+    recharging = account.recharging
+    if recharging.in_flight is not None and recharging.in_flight.recharge_id == recharge_id:
+        return recharging.in_flight
+    for request in recharging.failed if succeeded else ():
         if request.recharge_id == recharge_id and now_ms - request.failed_at <= LATE_SUCCESS_MS:
             return request
     return None
@@ -54,32 +53,34 @@ def pending(account: Account, recharge_id: str, *, succeeded: bool, now_ms: int)
 def succeed(turn: Turn, request: Request) -> None:
     """The request is over; its back-off too. The lot and the event are the caller's."""
     account = turn.write()
-    if account.in_flight is not None and account.in_flight.recharge_id == request.recharge_id:
-        account.in_flight = None
-    else:
-        account.failed_requests = tuple(
-            failed for failed in account.failed_requests if failed.recharge_id != request.recharge_id
-        )
-        _count(account, request.month, request.amount_micros)
+    recharging = account.recharging
+    if request == recharging.in_flight:
+        recharging = recharging._replace(in_flight=None)
+    else:  # it failed, and its amount was taken out of its month's budget
+        failed = tuple(each for each in recharging.failed if each != request)
+        recharging = _counted(recharging._replace(failed=failed), request.month, request.amount_micros)
+    account.recharging = recharging
     reset_backoff(account)
 
 
 def fail(turn: Turn, request: Request, reason: str | None) -> None:
     """The money did not come: back-off, and the month's budget has its amount again."""
     account = turn.write()
-    account.in_flight = None
-    recent = [each for each in account.failed_requests if turn.now_ms - each.failed_at <= LATE_SUCCESS_MS]
-    account.failed_requests = (*recent, request._replace(failed_at=turn.now_ms))
-    _count(account, request.month, -request.amount_micros)
-    account.backoff_until = turn.now_ms + BACKOFFS_MS[min(account.failure_count, len(BACKOFFS_MS) - 1)]
-    account.failure_count += 1
+    before = account.recharging
+    failed = [each for each in before.failed if turn.now_ms - each.failed_at <= LATE_SUCCESS_MS]
+    recharging = before._replace(
+        in_flight=None,
+        failed=(*failed, request._replace(failed_at=turn.now_ms)),
+        failure_count=before.failure_count + 1,
+        backoff_until=turn.now_ms + BACKOFFS_MS[min(before.failure_count, len(BACKOFFS_MS) - 1)],
+    )
+    account.recharging = _counted(recharging, request.month, -request.amount_micros)
     turn.event("recharge_failed", request.amount_micros, _details(request) | ({"reason": reason} if reason else {}))
 
 
 def reset_backoff(account: Account) -> None:
     """After a success, `add_funds` or `set_auto_recharge`."""
-    account.failure_count = 0
-    account.backoff_until = 0
+    account.recharging = account.recharging._replace(failure_count=0, backoff_until=0)
 
 
 def announce_success(turn: Turn, request: Request) -> None:
@@ -95,15 +96,15 @@ def payment_details(payment: PaymentData) -> dict[str, str]:
     return {name: value for name, value in zip(payment._fields, payment, strict=True) if value is not None}
 
 
-def _budget_month(account: Account, month: str) -> BudgetMonth:
-    return next((each for each in account.budget_months if each.month == month), BudgetMonth(month, 0, False))
+def _budget_month(recharging: Recharging, month: str) -> BudgetMonth:
+    return next((each for each in recharging.budget_months if each.month == month), BudgetMonth(month, 0, False))
 
 
-def _set_budget_month(account: Account, changed: BudgetMonth) -> None:
-    others = [each for each in account.budget_months if each.month != changed.month]
-    account.budget_months = tuple(sorted([*others, changed])[-_BUDGET_MONTHS_KEPT:])
+def _with_month(recharging: Recharging, changed: BudgetMonth) -> Recharging:
+    others = [each for each in recharging.budget_months if each.month != changed.month]
+    return recharging._replace(budget_months=tuple(sorted([*others, changed])[-_BUDGET_MONTHS_KEPT:]))
 
 
-def _count(account: Account, month: str, amount_micros: int) -> None:
-    before = _budget_month(account, month)
-    _set_budget_month(account, before._replace(requested_micros=before.requested_micros + amount_micros))
+def _counted(recharging: Recharging, month: str, amount_micros: int) -> Recharging:
+    before = _budget_month(recharging, month)
+    return _with_month(recharging, before._replace(requested_micros=before.requested_micros + amount_micros))

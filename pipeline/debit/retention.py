@@ -6,7 +6,7 @@ Forgetting happens when an account's turn comes anyway; nothing is searched for.
 from __future__ import annotations
 
 from pipeline.base.calendar import MS_PER_DAY, month_of, next_month_starts_at
-from pipeline.debit.account import NEVER_MS, Account, MonthPools, Refund, User
+from pipeline.debit.account import NEVER_MS, Account, MonthPools, Refund, RefundQueue, User
 from pipeline.debit.books import Books
 from pipeline.debit.turn import Turn
 
@@ -62,19 +62,19 @@ def forget_closed_months(user: User, now_ms: int, call_age_ms_max: int) -> None:
 def remember_refund(turn: Turn, usage_id: str) -> None:
     """Puts a refund at the end of the account's queue, and takes off its head what is too old."""
     account = turn.write()
-    while account.oldest_refund_at + REFUND_MEMORY_MS < turn.now_ms:
+    while account.refunds.oldest_at + REFUND_MEMORY_MS < turn.now_ms:
         _forget_oldest_refund(turn, account)
     known = turn.books.refund(account.tenant_id, usage_id)
     if known is not None:  # too old, and still in the queue because `now` went backwards: it keeps its place
         turn.books.keep_refund(known._replace(refunded_at=turn.now_ms))
         return
     turn.books.keep_refund(Refund(account.tenant_id, usage_id, turn.now_ms, ""))
-    newest = turn.books.refund(account.tenant_id, account.refund_tail)
-    if newest is not None:
-        turn.books.keep_refund(newest._replace(next_usage_id=usage_id))
-    else:
-        account.refund_head, account.oldest_refund_at = usage_id, turn.now_ms
-    account.refund_tail = usage_id
+    newest = turn.books.refund(account.tenant_id, account.refunds.tail)
+    if newest is None:
+        account.refunds = RefundQueue(usage_id, usage_id, turn.now_ms)
+        return
+    turn.books.keep_refund(newest._replace(next_usage_id=usage_id))
+    account.refunds = account.refunds._replace(tail=usage_id)
 
 
 def was_refunded(books: Books, tenant_id: str, usage_id: str, now_ms: int) -> int | None:
@@ -84,12 +84,12 @@ def was_refunded(books: Books, tenant_id: str, usage_id: str, now_ms: int) -> in
 
 
 def _forget_oldest_refund(turn: Turn, account: Account) -> None:
-    oldest = turn.books.refund(account.tenant_id, account.refund_head)
+    oldest = turn.books.refund(account.tenant_id, account.refunds.head)
     following = None
     if oldest is not None:
         turn.books.drop_refund(oldest)
         following = turn.books.refund(account.tenant_id, oldest.next_usage_id)
-    account.refund_head = following.usage_id if following else ""
-    account.oldest_refund_at = following.refunded_at if following else NEVER_MS
     if following is None:
-        account.refund_tail = ""
+        account.refunds = RefundQueue()
+    else:
+        account.refunds = account.refunds._replace(head=following.usage_id, oldest_at=following.refunded_at)

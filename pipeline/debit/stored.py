@@ -18,7 +18,9 @@ from pipeline.debit.account import (
     PaymentData,
     PoolUse,
     RechargeSettings,
+    Recharging,
     Refund,
+    RefundQueue,
     Request,
     Spend,
     SpentLot,
@@ -62,7 +64,7 @@ def peek_due_at(value: bytes) -> int | None:
 
 
 def encode_account(account: Account) -> bytes:
-    recharge = account.recharge
+    settings, in_flight, failed, failure_count, backoff_until, budget_months = account.recharging
     return codec("account").encode_values(
         (
             account.due_at,
@@ -75,20 +77,18 @@ def encode_account(account: Account) -> bytes:
             account.is_suspended,
             account.is_funded,
             account.is_switch_announced,
-            *recharge[:4],
-            *recharge.payment,
-            None if account.in_flight is None else _request_values(account.in_flight),
-            [_request_values(request) for request in account.failed_requests],
-            account.failure_count,
-            account.backoff_until,
-            account.budget_months,
+            *settings[:4],
+            *settings.payment,
+            None if in_flight is None else _request_values(in_flight),
+            [_request_values(request) for request in failed],
+            failure_count,
+            backoff_until,
+            budget_months,
             [(sku, country, count) for sku, by in account.seats.items() for country, count in by.items()],
             list(account.purchased.items()),
             account.unpriced_days,
             account.first_month,
-            account.refund_head,
-            account.refund_tail,
-            account.oldest_refund_at,
+            *account.refunds,
         )
     )
 
@@ -107,20 +107,29 @@ def decode_account(value: bytes) -> Account:
         account.is_switch_announced,
     ) = values[9:16]
     account.lots = [Lot(*lot) for lot in lots]
-    account.lots_due_at = min((lot.due_at for lot in account.lots), default=NEVER_MS)
-    account.balance_micros = sum(lot.remaining_micros for lot in account.lots) - account.overdraft_micros
-    account.recharge = _shared_recharge(*values[16:23])
-    in_flight, failed, account.failure_count, account.backoff_until, months, seats, purchased, days = values[23:31]
-    account.in_flight = None if in_flight is None else _request(in_flight)
-    account.failed_requests = tuple(_request(request) for request in failed)
-    account.budget_months = tuple(BudgetMonth(*month) for month in months)
+    account.lots_due_at = min([lot.due_at for lot in account.lots], default=NEVER_MS)
+    account.balance_micros = sum([lot.remaining_micros for lot in account.lots]) - account.overdraft_micros
+    account.recharging = _recharging(_shared_recharge(*values[16:23]), values[23:28])
+    seats, purchased, days, account.first_month = values[28:32]
     for sku, country, count in seats:
         account.seats.setdefault(sku, {})[country] = count
     account.purchased = dict(purchased)
     account.unpriced_days = tuple((day, country) for day, country in days)
-    account.first_month, account.refund_head, account.refund_tail, account.oldest_refund_at = values[31:35]
     account.first_month_ends_at = next_month_starts_at(account.first_month) if account.first_month else NEVER_MS
+    account.refunds = RefundQueue(*values[32:35])
     return account
+
+
+def _recharging(settings: RechargeSettings, values: Values) -> Recharging:
+    in_flight, failed, failure_count, backoff_until, months = values
+    return Recharging(
+        settings,
+        None if in_flight is None else _request(in_flight),
+        tuple(_request(request) for request in failed),
+        failure_count,
+        backoff_until,
+        tuple(BudgetMonth(*month) for month in months),
+    )
 
 
 @lru_cache(maxsize=4_096)
