@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pipeline.base.avro import codec
 from pipeline.base.record import Consumed
 from tests.avro_values import sample_of
 
+_sample = cache(sample_of)
 EPOCH_MS = 1_772_355_600_000  # 2026-03-01T09:00:00Z
 
 
 def rated_call(seq: int, **fields: Any) -> dict[str, Any]:
     """A charged call of tenant t1; `seq` makes its place and its usage_id."""
-    call = sample_of("rated_call") | {
+    call = _sample("rated_call") | {
         "usage_id": f"call-{seq}",
         "tenant_id": "t1",
         "user_id": "anna",
@@ -42,7 +44,7 @@ def rated_call(seq: int, **fields: Any) -> dict[str, Any]:
 
 def ledger_entry(seq: int, postings: list[tuple[str, int]], **fields: Any) -> dict[str, Any]:
     """An entry of tenant t1."""
-    entry = sample_of("ledger_entry") | {
+    entry = _sample("ledger_entry") | {
         "entry_id": f"t1:cdrs:0:{seq}:L0",
         "tenant_id": "t1",
         "kind": "usage",
@@ -61,7 +63,7 @@ def ledger_entry(seq: int, postings: list[tuple[str, int]], **fields: Any) -> di
 
 def account_event(seq: int, **fields: Any) -> dict[str, Any]:
     """A notice about tenant t1."""
-    event = sample_of("account_event") | {
+    event = _sample("account_event") | {
         "event_id": f"t1:cdrs:0:{seq}:0",
         "tenant_id": "t1",
         "occurred_at": EPOCH_MS + 1_000 * seq,
@@ -76,7 +78,7 @@ def account_event(seq: int, **fields: Any) -> dict[str, Any]:
 
 def rejected(seq: int, **fields: Any) -> dict[str, Any]:
     """A call that was refused."""
-    refusal = sample_of("rejected") | {
+    refusal = _sample("rejected") | {
         "source_topic": "pstn.cdrs",
         "source_partition": 0,
         "source_offset": seq,

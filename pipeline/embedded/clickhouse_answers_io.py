@@ -42,7 +42,7 @@ class Answers:
         self._server.daemon_threads = False  # so that server_close waits for them
         self._owner_file = folder / _OWNER_FILE
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.5}, name="warehouse-answers", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="warehouse-answers", daemon=True
         )
         self._thread.start()
         owner = {"port": self._server.server_address[1], "token": token, "pid": os.getpid()}

@@ -1,0 +1,153 @@
+"""The embedded warehouse belongs to one process at a time, and every process can read it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.embedded.clickhouse_io import ChdbStore, open_folder
+from pipeline.warehouse.store import Store, StoreAway, StoreRefused
+from pipeline.warehouse.store_io import migrate, open_store
+
+_OWNER = """
+import sys
+from pathlib import Path
+from pipeline.embedded.clickhouse_io import open_folder
+store = open_folder(Path(sys.argv[1]))
+store.execute("CREATE TABLE IF NOT EXISTS numbers_kept (n Int64) ENGINE = MergeTree ORDER BY n")
+store.execute("INSERT INTO numbers_kept SELECT number FROM numbers(300000)")
+print("ready", flush=True)
+sys.stdin.read()
+store.close()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "warehouse"
+
+
+@pytest.fixture
+def owner(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the folder open; it ends when its input does."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _OWNER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def numbers(store: Store) -> int:
+    [(count, total)] = store.query("SELECT count(), sum(n) FROM numbers_kept").rows
+    assert total == 299_999 * 300_000 // 2
+    return int(str(count))
+
+
+def test_a_report_reads_while_a_worker_has_the_folder(folder: Path, owner: subprocess.Popen[str]) -> None:
+    store = open_folder(folder, for_reading=True)
+    assert not isinstance(store, ChdbStore)
+    assert numbers(store) == 300_000
+    assert sum(1 for _ in store.query("SELECT n, toString(n) FROM numbers_kept").rows) == 300_000
+
+
+def test_a_report_opens_the_folder_itself_when_nobody_has_it(folder: Path, owner: subprocess.Popen[str]) -> None:
+    owner.communicate("")
+    store = open_folder(folder, for_reading=True)
+    assert isinstance(store, ChdbStore)
+    assert numbers(store) == 300_000
+    store.close()
+
+
+def test_a_killed_owner_leaves_nothing_that_blocks_the_next(folder: Path, owner: subprocess.Popen[str]) -> None:
+    """Its file with port and token is still there; its lock went with it."""
+    owner.kill()
+    owner.wait()
+    assert (folder / "owner.json").exists()
+    store = open_folder(folder)
+    assert numbers(store) == 300_000
+    store.close()
+
+
+def test_another_process_may_not_write(folder: Path, owner: subprocess.Popen[str]) -> None:
+    with pytest.raises(StoreAway, match="is open in another process"):
+        open_folder(folder, wait_s=0.3)
+    store = open_folder(folder, for_reading=True)
+    for statement in ("INSERT INTO numbers_kept SELECT 1", "DROP TABLE numbers_kept", "SET readonly = 0"):
+        with pytest.raises(StoreRefused):
+            list(store.query(statement).rows)
+    with pytest.raises(StoreRefused, match="only that process may write"):
+        migrate(store)
+    assert numbers(store) == 300_000
+
+
+def test_only_who_can_read_the_folder_gets_an_answer(folder: Path, owner: subprocess.Popen[str]) -> None:
+    """Every user of the machine reaches the loopback; call records are not for every user."""
+    file = folder / "owner.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    words = json.loads(file.read_text())
+    file.write_text(json.dumps(words | {"token": "guessed"}))
+    with pytest.raises(StoreAway):
+        open_folder(folder, for_reading=True, wait_s=0.3)
+
+
+def test_an_owner_that_dies_in_the_middle_of_an_answer_is_an_error_not_a_short_report(
+    folder: Path, owner: subprocess.Popen[str]
+) -> None:
+    store = open_folder(folder, for_reading=True)
+    answer = store.query("SELECT n, repeat('x', 500) FROM numbers_kept")
+    assert next(answer.rows)[1] == "x" * 500
+    owner.kill()
+    owner.wait()
+    with pytest.raises(StoreAway):
+        for _ in answer.rows:
+            pass
+
+
+def test_an_error_in_the_middle_of_an_answer_is_an_error_not_a_short_report(
+    folder: Path, owner: subprocess.Popen[str]
+) -> None:
+    store = open_folder(folder, for_reading=True)
+    with pytest.raises((StoreAway, StoreRefused)):
+        list(store.query("SELECT throwIf(n = 250000) FROM numbers_kept ORDER BY n").rows)
+
+
+def test_reading_a_folder_without_a_warehouse_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="there is no warehouse in"):
+        open_store(f"chdb:{tmp_path / 'nothing'}", for_reading=True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreRefused, match="no warehouse can be kept in"):
+        open_store(f"chdb:{tmp_path / 'file' / 'warehouse'}")
+
+
+def test_a_slow_question_does_not_hold_up_inserts_or_other_questions(folder: Path) -> None:
+    """An analyst's scan must not stop the loader."""
+    store = open_folder(folder)
+    store.execute("CREATE TABLE kept (n Int64) ENGINE = MergeTree ORDER BY n")
+    slow = store.query("SELECT number FROM system.numbers")
+    next(slow.rows)
+    done = threading.Event()
+
+    def others() -> None:
+        store.execute("INSERT INTO kept SELECT number FROM numbers(10)")
+        assert list(store.query("SELECT count() FROM kept").rows) == [(10,)]
+        done.set()
+
+    threading.Thread(target=others, daemon=True).start()
+    assert done.wait(20)
+    del slow
+    store.close()
