@@ -16,7 +16,7 @@ from pipeline.base.money import format_micros
 from pipeline.embedded.audit import Audit
 from pipeline.embedded.demo import Destination, Summary
 
-_BAR_WIDTH = 36
+_BAR_WIDTH = 28
 _DESTINATIONS_SHOWN_MAX = 12
 _NAMES_SHOWN_MAX = 6
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
