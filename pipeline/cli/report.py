@@ -15,7 +15,6 @@ from rich.table import Table
 
 from pipeline.base.avro import DecodeError
 from pipeline.base.money import format_micros
-from pipeline.base.topics_io import connect_admin
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.warehouse.reconcile import Outcome
@@ -87,7 +86,6 @@ def reconcile(
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)
     with one_line(), opened(settings.warehouse) as store:
-        connect_admin(settings.bootstrap_servers)
         outcome = asyncio.run(compare_books(store, settings, is_counting_calls=not skip_calls, wait_s=wait))
     if format == "json":
         typer.echo(json.dumps(as_json(outcome), ensure_ascii=False))

@@ -14,6 +14,7 @@ from pipeline.base.ids import CHECKPOINT_KEY, partition_of
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CDRS, CREDIT_TABLE
+from pipeline.base.topics_io import connect_admin
 from pipeline.warehouse.reconcile import (
     UNREADABLE_SQL,
     Balance,
@@ -34,6 +35,7 @@ from pipeline.warehouse.store import Store
 
 FORWARDED_HEADER = "forwarded-from"
 _WAREHOUSE_POLL_S = 0.5
+_LIST_TIMEOUT_S = 15
 
 
 class Books(NamedTuple):
@@ -48,7 +50,7 @@ async def reconcile(
 ) -> Outcome:
     """Compares until the books agree or `wait_s` is over: the loader may still be on its way to the checkpoints.
 
-    Raises PartitionStalled, WorkerMustStop, KafkaError, StoreAway or StoreRefused.
+    Raises PartitionStalled, WorkerMustStop, BrokerUnreachable, KafkaError, StoreAway or StoreRefused.
     """
     books = await read_books(settings, is_counting_calls=is_counting_calls)
     deadline_s = time.monotonic() + wait_s
@@ -78,15 +80,12 @@ def read_warehouse(store: Store, partitions: list[PartitionState], cdr_topic: st
 async def read_books(settings: Settings, *, is_counting_calls: bool = True) -> Books:
     """Balances and checkpoints of every partition; with `is_counting_calls` the results that its CDRs must have given
     are counted too, which reads the whole topic of CDRs."""
+    topic = settings.topic(CREDIT_TABLE)
+    numbers = await asyncio.to_thread(_partition_numbers, settings.bootstrap_servers, topic)
     clients = KafkaClients(settings)
     consumer = clients.reader()
     await consumer.start()
     try:
-        topic = settings.topic(CREDIT_TABLE)
-        await consumer.topics()  # a consumer without a subscription knows no topic yet
-        numbers = sorted(consumer.partitions_for_topic(topic) or ())
-        if not numbers:
-            raise WorkerMustStop(f"topic {topic} does not exist: type `pstn topics create`")
         balances: list[Balance] = []
         partitions = []
         for number in numbers:
@@ -102,6 +101,15 @@ async def read_books(settings: Settings, *, is_counting_calls: bool = True) -> B
     finally:
         await consumer.stop()
     return Books(balances, partitions)
+
+
+def _partition_numbers(bootstrap_servers: str, topic: str) -> list[int]:
+    """Raises BrokerUnreachable and WorkerMustStop."""
+    # All topics: a question about one that is missing would make it, where the broker makes topics on first use.
+    listed = connect_admin(bootstrap_servers).list_topics(timeout=_LIST_TIMEOUT_S).topics
+    if topic not in listed:
+        raise WorkerMustStop(f"topic {topic} does not exist: type `pstn topics create`")
+    return sorted(listed[topic].partitions)
 
 
 def balances_of(latest: Mapping[bytes, bytes]) -> list[Balance]:
