@@ -118,6 +118,15 @@ class ClickHouseServer:
             self._process.wait()
             self._process = None
 
+    def pause(self) -> None:
+        """SIGSTOP: alive, and silent."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         self.stop()
         self.start()

@@ -9,9 +9,10 @@ While the store is away `handle` does not return, and no more than `_HELD_BYTES_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -39,7 +40,12 @@ _HELD_BYTES_MAX = 64 * 1024 * 1024
 # So that large originals of rejects do not make a block of hundreds of megabytes.
 _BLOCK_BYTES = 16 * 1024 * 1024
 _RETRY_WAIT_S_MAX = 10.0
-_CLOSE_TIMEOUT_S = 4.0
+# A worker ends within 5 s; a block takes 0.1 to 0.5 s.
+_CLOSE_TIMEOUT_S = 2.5
+# Decoding the next batch goes on while an insert waits for the server; more threads only share one core.
+_DECODING_MAX = 2
+
+_Made = TypeVar("_Made")
 
 
 class _Batch:
@@ -58,14 +64,15 @@ class _Batch:
 
 
 class Loader:
-    """An `Effect`. The store stays its maker's to close; the tables are made when they are not there."""
+    """An `Effect`. Makes the tables when they are not there."""
 
     topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED, CREDIT_TABLE)
 
-    def __init__(self, *, store: Store, gather_s: float = 0.2) -> None:
-        """`gather_s`: how long the first row waits for others."""
+    def __init__(self, *, store: Store, gather_s: float = 0.2, is_closing_store: bool = False) -> None:
+        """`gather_s`: how long the first row waits for others. `is_closing_store`: nobody else uses the store."""
         self._store = store
         self._gather_s = gather_s
+        self._is_closing_store = is_closing_store
         self._has_tables = False
         self._batch = _Batch()
         self._known_users: dict[bytes, Shown] = {}
@@ -75,15 +82,15 @@ class Loader:
         self._full = asyncio.Event()
         self._closing = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
-        # Decoding the next batch goes on while an insert waits for the server.
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="warehouse-load")
+        self._decoding = asyncio.Semaphore(_DECODING_MAX)
 
     async def handle(self, records: Sequence[Consumed]) -> None:
         """Returns when the rows are in the store. StoreRefused when they can never be: nothing may be committed."""
         byte_count = sum(len(record.value) for record in records)
         await self._take_room(byte_count)
         try:
-            made = await asyncio.get_running_loop().run_in_executor(self._threads, self._rows_of, records)
+            async with self._decoding:
+                made = await _in_thread(lambda: self._rows_of(records))
             if made.blocks:
                 await self._join_batch(made.blocks, byte_count)
                 remember(self._known_users, made.shown)
@@ -98,7 +105,8 @@ class Loader:
         if self._flusher is not None:
             await asyncio.wait([self._flusher], timeout=_CLOSE_TIMEOUT_S)
             self._flusher.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._is_closing_store:
+            await _in_thread(self._store.close)
 
     def _rows_of(self, records: Sequence[Consumed]) -> UserRows:
         if records and records[0].topic.endswith(CREDIT_TABLE):
@@ -155,7 +163,7 @@ class Loader:
                 reraise=True,
             ):
                 with attempt:
-                    await asyncio.get_running_loop().run_in_executor(self._threads, self._insert_blocks, batch)
+                    await _in_thread(lambda: self._insert_blocks(batch))
             WAREHOUSE_AWAY.set(0)
         except BaseException as error:
             outcome = error
@@ -194,6 +202,33 @@ class Loader:
         WAREHOUSE_AWAY.set(1)
         error = state.outcome.exception() if state.outcome else None
         log.warning("warehouse_away", store=self._store.name, attempt=state.attempt_number, error=str(error))
+
+
+async def _in_thread(work: Callable[[], _Made]) -> _Made:
+    """In a thread that does not keep the process: an executor's is joined at exit, and a server that hangs would hold
+    up the end of the worker for a minute."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_Made] = loop.create_future()
+
+    def settle(result: _Made | None, error: BaseException | None) -> None:
+        if done.done():  # cancelled
+            return
+        if error is None:
+            done.set_result(cast("_Made", result))
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as caught:
+            error = caught
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="warehouse-load", daemon=True).start()
+    return await done
 
 
 def _for_one_waiter(error: BaseException) -> BaseException:

@@ -43,6 +43,7 @@ from pipeline.warehouse.store import (
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 _CONNECT_TIMEOUT_S = 5
+_CLOSE_WAIT_S = 0.5
 # A server that is alive but says nothing for so long (stopped, or its machine gone) counts as away.
 _SILENCE_TIMEOUT_S = 60
 # 25 columns of 10,000 rows are about 4 MB, which bounds an export's memory; a large sort goes to the server's disk.
@@ -122,8 +123,11 @@ class ClickHouseStore:
         return Rows(names, self._rows(client, answer))
 
     def close(self) -> None:
-        with self._writing:
-            self._writer.disconnect()
+        """An insert that the server does not answer is broken off, so that its thread, and the process, can end."""
+        is_idle = self._writing.acquire(timeout=_CLOSE_WAIT_S)
+        self._writer.disconnect()
+        if is_idle:
+            self._writing.release()
 
     def _rows(self, client: Client, answer: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
         try:

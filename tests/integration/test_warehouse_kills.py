@@ -144,3 +144,38 @@ def test_the_position_stays_where_it_is_while_the_server_is_away(own_server: Cli
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(main())
+
+
+_STOPPED_LOADER = """
+import asyncio, sys
+from pipeline.warehouse.load_io import Loader
+from pipeline.warehouse.store import StoreAway
+from pipeline.warehouse.store_io import open_store
+from tests.integration import warehouse_loader_process as log
+
+async def main():
+    loader = Loader(store=open_store(sys.argv[1]), gather_s=0.01, is_closing_store=True)
+    waiting = asyncio.create_task(loader.handle([log.record_at(0, 0)]))
+    await asyncio.sleep(0.5)
+    await loader.close()
+    try:
+        await waiting
+    except StoreAway:
+        print("not acknowledged")
+
+asyncio.run(main())
+"""
+
+
+def test_a_loader_stops_in_seconds_although_the_server_is_silent(own_server: ClickHouseServer) -> None:
+    """SIGTERM must end a worker whatever hangs; the rows come again, as nobody committed them."""
+    own_server.pause()
+    url = own_server.url("silent")
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", _STOPPED_LOADER, url], capture_output=True, text=True, timeout=20, check=False
+        )
+    finally:
+        own_server.resume()
+    assert ended.stdout == "not acknowledged\n"
+    assert ended.returncode == 0
