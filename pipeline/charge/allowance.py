@@ -6,6 +6,8 @@ own month's pool. Its size is worked out when it is asked for; only its use is k
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.charge.subscriber import Entitlement
@@ -28,30 +30,45 @@ class PoolClaim(NamedTuple):
     """The other quota of an international plan, when its end closes this one too (R23, a setting)."""
 
 
-def plan_claim(plan: Licence, country: Country, scope: str, start_ms: int, tables: Tables) -> PoolClaim:
+@lru_cache(maxsize=16)
+def _changes(tables: Tables) -> list[int]:
+    """Every instant at which an allowance begins or ends."""
+    periods = [period for _, rows in tables.allowances() for period, _ in rows]
+    periods += [period for _, rows in tables.conferencing_allowances() for period, _ in rows]
+    return sorted({instant for period in periods for instant in period if instant is not None})
+
+
+def allowances_since(at_ms: int, tables: Tables) -> int:
+    """Since when the allowances of this instant hold; before the first of all it is the instant itself."""
+    changes = _changes(tables)
+    index = bisect_right(changes, at_ms)
+    return changes[index - 1] if index else at_ms
+
+
+def plan_claim(plan: Licence, country: Country, scope: str, at_ms: int, tables: Tables) -> PoolClaim:
     """The plan's pool in the call's usage country; its allowance there may be 0."""
     return PoolClaim(
         f"{country.pool_group}:{plan.sku}:{scope}",
         plan.sku,
         plan.capability,
-        tables.allowance_minutes(plan.sku, country.iso2, scope, start_ms),
+        tables.allowance_minutes(plan.sku, country.iso2, scope, at_ms),
         country.pool_group,
         plan.pooling == "user",
     )
 
 
-def either_quota_closes(claim: PoolClaim, plan: Licence, country: Country, start_ms: int, tables: Tables) -> PoolClaim:
+def either_quota_closes(claim: PoolClaim, plan: Licence, country: Country, at_ms: int, tables: Tables) -> PoolClaim:
     """The same claim, closed by the end of the plan's other quota (R23)."""
     scope = "international" if claim.name.endswith(":domestic") else "domestic"
-    return claim._replace(closed_by=plan_claim(plan, country, scope, start_ms, tables))
+    return claim._replace(closed_by=plan_claim(plan, country, scope, at_ms, tables))
 
 
 def dial_out_claim(
-    entitlement: Entitlement, destination_country: str | None, start_ms: int, tables: Tables
+    entitlement: Entitlement, destination_country: str | None, at_ms: int, tables: Tables
 ) -> PoolClaim | None:
     """The dial-out pool of the first conferencing licence in the table whose destinations fit (R32, R35)."""
     for licence in entitlement.conferencing:
-        allowance = tables.conferencing_allowance(licence.sku, start_ms)
+        allowance = tables.conferencing_allowance(licence.sku, at_ms)
         if allowance is not None and destination_country in allowance.destinations:
             name = f"conferencing:{licence.sku}:dial_out"
             return PoolClaim(name, licence.sku, licence.capability, allowance.minutes_per_licence, None, False)

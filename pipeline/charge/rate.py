@@ -7,14 +7,19 @@ suffice is decided by `debit`, which gets the claim that is made here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
+from pipeline.base.make import maker
+from pipeline.base.money import ceil_div
+from pipeline.base.reject import InvariantBroken
 from pipeline.base.rules import Rules
 from pipeline.cdr.call_types import CALL_TYPES, Direction, Family
 from pipeline.cdr.decode import Cdr
 from pipeline.cdr.numbering import is_emergency
-from pipeline.charge.allowance import PoolClaim, dial_out_claim, either_quota_closes, plan_claim
+from pipeline.charge.allowance import PoolClaim, allowances_since, dial_out_claim, either_quota_closes, plan_claim
 from pipeline.charge.destination import NO_MATCH, Destination, destination_of, has_toll_free_class, inbound_match
 from pipeline.charge.policy import allows
 from pipeline.charge.subscriber import Subscriber
@@ -22,6 +27,7 @@ from pipeline.charge.tables import ALL_PREMIUM, Country, Deck, RateRow, Tables
 
 CREDITS_CAPABILITY = "MCOPSTNPP"
 EXTENDED_DIAL_OUT_COUNTRIES = ("US", "CA")  # R37
+REMEMBERED_COUNT_MAX = 65_536
 
 
 class Pays(Enum):
@@ -63,17 +69,22 @@ class Charge(NamedTuple):
     """Counts for the user's monthly cap (R63)."""
 
 
-class Call(NamedTuple):
-    """A call with what the steps ask about it."""
+class Situation(NamedTuple):
+    """Everything about a call that the steps ask. So few are different that their answers are remembered."""
 
-    cdr: Cdr
     subscriber: Subscriber
-    country: Country
-    destination: Destination
     family: Family
     is_inbound: bool
+    country: Country
+    """The rating country."""
+    dialled: str | None
+    """Country of the other side."""
+    number_class: str
     is_toll_free: bool
-    is_emergency: bool
+    has_premium_prefix: bool
+    """The called number starts with a prefix that the rating country names (R10)."""
+    since_ms: int
+    """Since when the allowances at the call's start hold: any instant of that time gives the same answers."""
     tables: Tables
     rules: Rules
 
@@ -89,80 +100,142 @@ _NO_PLAN = Payment(Pays.UNPAID, "no_calling_plan")
 _CREDITS = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY, needs_credits_licence=True)
 _CREDITS_WITHOUT_LICENCE = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY)
 
-
-def rating_country(cdr: Cdr, subscriber: Subscriber) -> str:
-    """The call's `usage_country`, else the user's, else the tenant's (R20)."""
-    return cdr.usage_country or subscriber.country
+_make_charge = maker(Charge)
 
 
 def rate(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> Charge:
-    """The charge for a call that was not sent before. Never raises; what is unknown has a defined outcome."""
-    call, deck = _look_at(cdr, subscriber, tables, rules)
-    payment = (
-        _not_connected(call)
-        or _direct_routing(call)
-        or _emergency(call)
-        or _inbound(call)
-        or _barred_by_policy(call)
-        or _premium(call)
-        or _meeting_dial_out(call)
-        or _calling_plan(call)
-    )
-    return _priced(call, deck, payment)
+    """The charge for a call that was not sent before. Never raises for bad data; the unknown has a defined outcome."""
+    return _charge(cdr, subscriber, tables, rules, _FREE_NOT_CONNECTED if cdr.duration_s == 0 else None)
 
 
 def describe(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> Charge:
     """Step 1: a call sent again; described like any other, with neither minutes nor price."""
-    call, deck = _look_at(cdr, subscriber, tables, rules)
-    return _priced(call, deck, _DUPLICATE)._replace(billable_minutes=0)
+    return _charge(cdr, subscriber, tables, rules, _DUPLICATE)._replace(billable_minutes=0)
 
 
-def _look_at(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> tuple[Call, Deck | None]:
-    call_type = CALL_TYPES[cdr.call_type]
-    family = call_type.family
-    is_inbound = call_type.direction is Direction.INBOUND
-    terms = subscriber.terms
-    name: str | None = terms.tariff
-    if family is Family.CONFERENCE and subscriber.entitlement.per_minute is not None:
-        name = terms.tariff_per_minute_conferencing
-    tariff = tables.tariffs.get(name) if name is not None else None
-    deck = None if tariff is None else tariff.deck_at(cdr.start_time)  # D2: the prices of the call's start
+def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, payment: Payment | None) -> Charge:
+    """Looks at the call, asks the steps unless `payment` is known (D1: 0 seconds are free), and prices it (D2, D3)."""
+    _, direction, family, _, _, _, _ = CALL_TYPES[cdr.call_type]
+    is_inbound = direction is Direction.INBOUND
+    start_ms = cdr.start_time
     country = tables.country(cdr.usage_country or subscriber.country)
-    is_emergency = family is Family.EMERGENCY or (not is_inbound and _dials_emergency(cdr, family, country))
-    if is_emergency:
+    deck = _deck(subscriber, family, start_ms, tables)
+    number = cdr.caller_number if is_inbound else cdr.callee_number
+    if family is Family.EMERGENCY or (not is_inbound and _dials_emergency(number, family, country)):
         destination = Destination(country.iso2, None, "emergency", None, False)
     else:
-        destination = destination_of(cdr.caller_number if is_inbound else cdr.callee_number, deck, tables)
-    is_toll_free = (
-        is_inbound
-        and (family is Family.CONFERENCE or family is Family.APPLICATION)
-        and (cdr.number_type in rules.toll_free_number_types or has_toll_free_class(cdr.callee_number))
+        destination = destination_of(number, deck, tables)
+    dialled, _, number_class, row, is_ambiguous = destination
+    is_toll_free = is_inbound and _is_toll_free(cdr, family, rules)
+    if payment is None:
+        has_premium_prefix = not is_inbound and _has_premium_prefix(number, country)
+        since_ms = allowances_since(start_ms, tables)
+        payment = _decide(
+            subscriber, family, is_inbound, country.iso2, dialled, number_class, is_toll_free, has_premium_prefix,
+            since_ms, tables, rules,
+        )  # fmt: skip
+    minutes = ceil_div(cdr.duration_s, 60)
+    if not payment.is_priced:
+        row, is_ambiguous = NO_MATCH
+    elif is_inbound:
+        row, is_ambiguous = inbound_match(cdr.callee_number, deck, is_toll_free)
+    return _make_charge(
+        (
+            direction.value,
+            country.iso2,
+            destination,
+            None if is_inbound else _scope(dialled, country),
+            payment,
+            minutes,
+            None if row is None else deck,
+            row,
+            is_ambiguous,
+            0 if row is None else row.connection_fee_micros + minutes * row.rate_micros_per_minute,
+            family is Family.OWN,
+        )
     )
-    call = Call(cdr, subscriber, country, destination, family, is_inbound, is_toll_free, is_emergency, tables, rules)
-    return call, deck
 
 
-def _dials_emergency(cdr: Cdr, family: Family, country: Country) -> bool:
-    callee = cdr.callee_number
-    return family is Family.OWN and callee is not None and callee[0] != "+" and is_emergency(callee, country.iso2)
+def _deck(subscriber: Subscriber, family: Family, start_ms: int, tables: Tables) -> Deck | None:
+    """The deck that prices the call: of the per-minute tariff in meetings of its organisers (R9), else the tenant's."""
+    name: str | None = subscriber.terms.tariff
+    if family is Family.CONFERENCE and subscriber.entitlement.per_minute is not None:
+        name = subscriber.terms.tariff_per_minute_conferencing
+    tariff = None if name is None else tables.tariffs.get(name)
+    return None if tariff is None else tariff.deck_at(start_ms)
 
 
-def _not_connected(call: Call) -> Payment | None:
-    """D1: no connected second, no minute and no connection fee."""
-    return _FREE_NOT_CONNECTED if call.cdr.duration_s == 0 else None
+def _dials_emergency(number: str | None, family: Family, country: Country) -> bool:
+    if family is not Family.OWN or number is None or number[:1] == "+":
+        return False
+    return is_emergency(number, country.iso2)
 
 
-def _direct_routing(call: Call) -> Payment | None:
+def _is_toll_free(cdr: Cdr, family: Family, rules: Rules) -> bool:
+    """R1: a service number that is toll-free by its type or by the numbering plan."""
+    if family is not Family.CONFERENCE and family is not Family.APPLICATION:
+        return False
+    return cdr.number_type in rules.toll_free_number_types or has_toll_free_class(cdr.callee_number)
+
+
+def _has_premium_prefix(number: str | None, country: Country) -> bool:
+    prefixes = country.premium_outbound
+    if not prefixes or prefixes == ALL_PREMIUM or number is None:
+        return False
+    return number[1:].startswith(prefixes)
+
+
+def _scope(dialled: str | None, country: Country) -> str:
+    """In the rating sense: US and CA call each other at home (R25)."""
+    return "domestic" if dialled in country.rates_as_domestic_to else "international"
+
+
+@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
+def _decide(
+    subscriber: Subscriber,
+    family: Family,
+    is_inbound: bool,
+    rating_country: str,
+    dialled: str | None,
+    number_class: str,
+    is_toll_free: bool,
+    has_premium_prefix: bool,
+    since_ms: int,
+    tables: Tables,
+    rules: Rules,
+) -> Payment:
+    """The first step that knows who pays."""
+    situation = Situation(
+        subscriber,
+        family,
+        is_inbound,
+        tables.country(rating_country),
+        dialled,
+        number_class,
+        is_toll_free,
+        has_premium_prefix,
+        since_ms,
+        tables,
+        rules,
+    )
+    for step in STEPS:
+        payment = step(situation)
+        if payment is not None:
+            return payment
+    raise InvariantBroken("no step knows who pays")
+
+
+def _direct_routing(call: Situation) -> Payment | None:
     """Step 2: the tenant's own trunks are not rated."""
     return _FREE_DIRECT_ROUTING if call.family is Family.DIRECT_ROUTING else None
 
 
-def _emergency(call: Call) -> Payment | None:
-    """Step 3, R66: never barred and never charged, by its type or by the number of an own call."""
-    return _FREE_EMERGENCY if call.is_emergency else None
+def _emergency(call: Situation) -> Payment | None:
+    """Step 3, R66: never barred and never charged, by the call's type or by the number of an own call."""
+    return _FREE_EMERGENCY if call.number_class == "emergency" else None
 
 
-def _inbound(call: Call) -> Payment | None:
+def _inbound(call: Situation) -> Payment | None:
     """Step 4, R1, R9, R12: toll-free dial-in is charged, and any to a per-minute organiser; the rest is free."""
     if not call.is_inbound:
         return None
@@ -170,107 +243,78 @@ def _inbound(call: Call) -> Payment | None:
     return _credits(call) if is_per_minute or call.is_toll_free else _FREE_INBOUND
 
 
-def _barred_by_policy(call: Call) -> Payment | None:
+def _barred_by_policy(call: Situation) -> Payment | None:
     """Step 5, R57-R59: the policy's part for meetings or for own calls."""
-    subscriber = call.subscriber
+    subscriber, dialled = call.subscriber, call.dialled
     part = subscriber.from_meetings if call.family is Family.CONFERENCE else subscriber.own_calls
-    dialled = call.destination.country
     zone = call.tables.country(dialled).zone if dialled else ""
     return None if allows(part, destination_country=dialled, usage_country=call.country.iso2, zone=zone) else _BARRED
 
 
-def _premium(call: Call) -> Payment | None:
+def _premium(call: Situation) -> Payment | None:
     """Step 6, R10: premium numbers are paid from credits where they are allowed at all, whatever the plan."""
-    allowed = call.country.premium_outbound
-    digits = (call.cdr.callee_number or "")[1:]
-    has_prefix = allowed != ALL_PREMIUM and digits.startswith(allowed)
-    if not has_prefix and call.destination.number_class != "premium":
+    if not call.has_premium_prefix and call.number_class != "premium":
         return None
-    return _credits(call) if has_prefix or allowed == ALL_PREMIUM else _PREMIUM_NOT_ALLOWED
+    is_allowed = call.has_premium_prefix or call.country.premium_outbound == ALL_PREMIUM
+    return _credits(call) if is_allowed else _PREMIUM_NOT_ALLOWED
 
 
-def _meeting_dial_out(call: Call) -> Payment | None:
+def _meeting_dial_out(call: Situation) -> Payment | None:
     """Step 7, R3, R4, R9, R32-R37: extended dial-out, the per-minute tariff, the tenant's dial-out pool, credits."""
     if call.family is not Family.CONFERENCE:
         return None
     entitlement = call.subscriber.entitlement
-    dialled = call.destination.country
     extended = entitlement.extended_dial_out
-    if extended is not None and dialled in EXTENDED_DIAL_OUT_COUNTRIES:
+    if extended is not None and call.dialled in EXTENDED_DIAL_OUT_COUNTRIES:
         return Payment(Pays.LICENCE, capability=extended.capability)
     credits = _credits(call)
     if entitlement.per_minute is not None:
         return credits
-    claim = dial_out_claim(entitlement, dialled, call.cdr.start_time, call.tables)
+    claim = dial_out_claim(entitlement, call.dialled, call.since_ms, call.tables)
     return credits if claim is None else credits._replace(pays=Pays.POOL, pool=claim)
 
 
-def _calling_plan(call: Call) -> Payment:
+def _calling_plan(call: Situation) -> Payment:
     """Step 8, R5-R8, R12, R19-R23: the user's plan gives its minutes, credits pay for the rest."""
     plan = call.subscriber.entitlement.plan
     credits = _credits(call)
     if plan is None:
         return credits if _is_resource_account(call) else _NO_PLAN
-    scope = _scope(call)
+    scope = _scope(call.dialled, call.country)
     has_pool = scope == "domestic" or (plan.kind == "calling_international" and _is_listed(call))
     if plan.kind == "calling_payg" or not has_pool:
         return credits
-    start_ms = call.cdr.start_time
-    claim = plan_claim(plan, call.country, scope, start_ms, call.tables)
+    claim = plan_claim(plan, call.country, scope, call.since_ms, call.tables)
     if call.rules.international_quota_closes_domestic and plan.kind == "calling_international":
-        claim = either_quota_closes(claim, plan, call.country, start_ms, call.tables)
-    return Payment(Pays.POOL, None, CREDITS_CAPABILITY, claim, credits.needs_credits_licence)
+        claim = either_quota_closes(claim, plan, call.country, call.since_ms, call.tables)
+    return credits._replace(pays=Pays.POOL, pool=claim)
 
 
-def _credits(call: Call) -> Payment:
+STEPS: tuple[Callable[[Situation], Payment | None], ...] = (
+    _direct_routing,
+    _emergency,
+    _inbound,
+    _barred_by_policy,
+    _premium,
+    _meeting_dial_out,
+    _calling_plan,
+)
+
+
+def _credits(call: Situation) -> Payment:
     """Credits, and whether the payer must hold the licence for them (R16-R18)."""
     entitlement = call.subscriber.entitlement
-    if call.family is Family.CONFERENCE:
-        if entitlement.per_minute is not None:
-            return Payment(Pays.CREDITS, capability=entitlement.per_minute.capability)
-        needs_licence = not call.subscriber.is_resource_account
-    else:
-        needs_licence = not (entitlement.has_payg or _is_resource_account(call))
-    return _CREDITS if needs_licence else _CREDITS_WITHOUT_LICENCE
+    if call.family is Family.CONFERENCE and entitlement.per_minute is not None:
+        return Payment(Pays.CREDITS, capability=entitlement.per_minute.capability)
+    is_payg = call.family is Family.OWN and entitlement.has_payg
+    return _CREDITS_WITHOUT_LICENCE if is_payg or _is_resource_account(call) else _CREDITS
 
 
-def _is_resource_account(call: Call) -> bool:
+def _is_resource_account(call: Situation) -> bool:
     """The user of a `ucap_*` call is one by definition (R17), any other when it was set as one."""
     return call.family is Family.APPLICATION or call.subscriber.is_resource_account
 
 
-def _is_listed(call: Call) -> bool:
+def _is_listed(call: Situation) -> bool:
     """Whether the international plan covers the destination (R7)."""
-    dialled = call.destination.country
-    return dialled is not None and call.tables.country(dialled).international_plan
-
-
-def _scope(call: Call) -> str:
-    """In the rating sense: US and CA call each other at home (R25)."""
-    return "domestic" if call.destination.country in call.country.rates_as_domestic_to else "international"
-
-
-def _priced(call: Call, deck: Deck | None, payment: Payment) -> Charge:
-    """D1, D3: started minutes count whole, the fee falls once."""
-    cdr, destination = call.cdr, call.destination
-    minutes = -(-cdr.duration_s // 60)
-    row, is_ambiguous = destination.row, destination.is_ambiguous
-    if not payment.is_priced:
-        row, is_ambiguous = NO_MATCH
-    elif call.is_inbound:
-        row, is_ambiguous = inbound_match(cdr.callee_number, deck, call.is_toll_free)
-    return Charge(
-        Direction.INBOUND.value if call.is_inbound else Direction.OUTBOUND.value,
-        call.country.iso2,
-        destination,
-        None
-        if call.is_inbound
-        else ("domestic" if destination.country in call.country.rates_as_domestic_to else "international"),
-        payment,
-        minutes,
-        None if row is None else deck,
-        row,
-        is_ambiguous,
-        0 if row is None else row.connection_fee_micros + minutes * row.rate_micros_per_minute,
-        call.family is Family.OWN,
-    )
+    return call.dialled is not None and call.tables.country(call.dialled).international_plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -41,11 +42,9 @@ class Entitlement(NamedTuple):
         return plan + tuple(licence.sku for licence in self.conferencing)
 
 
-NO_LICENCES = Entitlement()
-
-
-class Subscriber(NamedTuple):
-    """The payer of a call as rating sees him: a user, a resource account, or just the tenant."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscriber:
+    """The payer of a call as rating sees him. Payers that are alike are one object, so answers can be remembered."""
 
     terms: Terms
     country: str
@@ -53,7 +52,6 @@ class Subscriber(NamedTuple):
     entitlement: Entitlement
     from_meetings: str
     own_calls: str
-    user_id: str | None
     is_resource_account: bool
 
 
@@ -80,23 +78,22 @@ def entitlement_of(licences: tuple[str, ...], tables: Tables) -> Entitlement:
     )
 
 
+@lru_cache(maxsize=65_536)
 def subscriber_of(
     terms: Terms,
-    *,
-    entitlement: Entitlement = NO_LICENCES,
-    user_id: str | None = None,
-    country: str | None = None,
-    dial_out_policy: str | None = None,
-    is_resource_account: bool = False,
+    licences: tuple[str, ...],
+    country: str | None,
+    dial_out_policy: str | None,
+    is_resource_account: bool,
+    tables: Tables,
 ) -> Subscriber:
-    """The payer under these terms; what the user leaves open is the tenant's."""
+    """The payer with these licences under these terms; what the user leaves open (None) is the tenant's."""
     policy = POLICIES[dial_out_policy or terms.dial_out_policy]
     return Subscriber(
         terms=terms,
         country=country or terms.country,
-        entitlement=entitlement,
+        entitlement=entitlement_of(licences, tables),
         from_meetings=policy.from_meetings,
         own_calls=policy.own_calls,
-        user_id=user_id,
         is_resource_account=is_resource_account,
     )

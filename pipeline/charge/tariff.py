@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
 DIRECTIONS = ("outbound", "inbound")
@@ -138,7 +139,10 @@ class _Candidates:
     def find(self, leading: str) -> Match:
         """`leading`: a number, cut to `prefix_size_max`. The answer is remembered."""
         is_known = len(leading) == self.prefix_size_max and leading[-1] != _MASK
-        match = self._bucket(leading[:LEAD_DIGITS]).find(leading) if is_known else self._find_partly_known(leading)
+        if is_known:
+            match = Match(self._bucket(leading[:LEAD_DIGITS]).find(leading), False)
+        else:
+            match = self._find_partly_known(leading)
         if len(self.remembered) >= REMEMBERED_COUNT_MAX:
             self.remembered.clear()
         self.remembered[leading] = match
@@ -164,9 +168,11 @@ class _Candidates:
         return bucket
 
     def _merged(self, lead: str) -> Iterable[RateRow]:
-        merged = {row.prefix: row for row in self.unclassed.by_lead.get(lead, ())}
-        merged.update((row.prefix, row) for row in self.own.by_lead.get(lead, ()))
-        return merged.values()
+        own, unclassed = self.own.by_lead.get(lead, ()), self.unclassed.by_lead.get(lead, ())
+        if not own or not unclassed:
+            return own or unclassed
+        taken = self.own.by_prefix
+        return [*own, *(row for row in unclassed if row.prefix not in taken)]
 
     def _row(self, known: str) -> RateRow | None:
         own, unclassed = self.own.by_prefix, self.unclassed.by_prefix
@@ -188,37 +194,39 @@ class _Bucket:
     million scattered texts would wait for each of them.
     """
 
-    __slots__ = ("_digits_end", "_matches", "_starts")
+    __slots__ = ("_digits_end", "_rows", "_starts")
 
     def __init__(self, rows: Iterable[RateRow], shorter: RateRow | None, digits_end: int) -> None:
         """`shorter`: the row that matches the whole bucket from above. `digits_end`: digits known of every number."""
-        self._digits_end = digits_end
-        self._starts = array("q", [0])
-        self._matches = [Match(shorter, False)]
-        enclosing = [(10 ** (digits_end - LEAD_DIGITS), self._matches[0])]  # (end, match), outermost first
+        widths = [10 ** max(0, digits_end - size) for size in range(digits_end + 1)]
+        starts, owners = [0], [shorter]
+        ends, enclosing = [widths[LEAD_DIGITS]], [shorter]  # the intervals around the current row, outermost first
         for row in sorted(rows, key=_prefix):
-            start = int(row.prefix[LEAD_DIGITS:].ljust(digits_end - LEAD_DIGITS, "0"))
-            self._close(enclosing, start)
-            match = Match(row, False)
-            self._begin(start, match)
-            enclosing.append((start + 10 ** (digits_end - len(row.prefix)), match))
-        self._close(enclosing, enclosing[0][0] - 1)
+            width = widths[len(row.prefix)]
+            start = int(row.prefix[LEAD_DIGITS:] or "0") * width
+            while ends[-1] <= start:  # what ended before this row is over: what encloses it goes on
+                _begin(starts, owners, ends.pop(), enclosing[-2])
+                enclosing.pop()
+            _begin(starts, owners, start, row)
+            ends.append(start + width)
+            enclosing.append(row)
+        while len(ends) > 1:
+            _begin(starts, owners, ends.pop(), enclosing[-2])
+            enclosing.pop()
+        self._digits_end = digits_end
+        self._starts = array("q", starts)
+        self._rows = owners
 
-    def _close(self, enclosing: list[tuple[int, Match]], start: int) -> None:
-        """What ends at or before `start` is over; after it what encloses it goes on."""
-        while enclosing[-1][0] <= start:
-            end, _ = enclosing.pop()
-            self._begin(end, enclosing[-1][1])
+    def find(self, number: str) -> RateRow | None:
+        return self._rows[bisect_right(self._starts, int(number[LEAD_DIGITS : self._digits_end])) - 1]
 
-    def _begin(self, start: int, match: Match) -> None:
-        if self._starts[-1] == start:
-            self._matches[-1] = match
-        else:
-            self._starts.append(start)
-            self._matches.append(match)
 
-    def find(self, number: str) -> Match:
-        return self._matches[bisect_right(self._starts, int(number[LEAD_DIGITS : self._digits_end])) - 1]
+def _begin(starts: list[int], owners: list[RateRow | None], start: int, owner: RateRow | None) -> None:
+    if starts[-1] == start:
+        owners[-1] = owner
+    else:
+        starts.append(start)
+        owners.append(owner)
 
 
 class _Ordered:
@@ -230,12 +238,14 @@ class _Ordered:
         ordered = sorted((row for row in rows if len(row.prefix) <= size), key=_prefix)
         self._prefixes = [row.prefix for row in ordered]
         self._price_ids: dict[tuple[int, int], int] = {}
-        self._prices = array("l", (self._price_ids.setdefault(row.price, len(self._price_ids)) for row in ordered))
-        count = len(ordered)
-        self._next_other = array("l", [count]) * count
-        for index in range(count - 2, -1, -1):
-            same = self._prices[index] == self._prices[index + 1]
-            self._next_other[index] = self._next_other[index + 1] if same else index + 1
+        ids = self._price_ids
+        prices = [ids.setdefault((row.rate_micros_per_minute, row.connection_fee_micros), len(ids)) for row in ordered]
+        next_other, following = [len(ordered)] * len(ordered), len(ordered)
+        for index in range(len(ordered) - 2, -1, -1):
+            if prices[index] != prices[index + 1]:
+                following = index + 1
+            next_other[index] = following
+        self._prices, self._next_other = array("l", prices), array("l", next_other)
 
     def has_other_price(self, known: str, price: tuple[int, int] | None) -> bool:
         """Whether a row strictly below `known` has another price than `price`; with None any row counts."""
@@ -248,8 +258,7 @@ class _Ordered:
         return price is None or self._prices[low] != self._price_ids.get(price) or self._next_other[low] < high
 
 
-def _prefix(row: RateRow) -> str:
-    return row.prefix
+_prefix = attrgetter("prefix")
 
 
 class Tariff:

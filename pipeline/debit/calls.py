@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, format_time, month_of
+from pipeline.base.make import maker
 from pipeline.base.reject import Reason, Rejected
 from pipeline.base.rules import Rules
 from pipeline.cdr.call_types import CALL_TYPES, Family
 from pipeline.cdr.decode import Cdr, is_short_number
 from pipeline.cdr.numbering import is_emergency
 from pipeline.charge.rate import CREDITS_CAPABILITY, Charge, Pays, describe, rate
-from pipeline.charge.subscriber import Subscriber, entitlement_of, subscriber_of
+from pipeline.charge.subscriber import Subscriber, subscriber_of
 from pipeline.charge.tables import Tables
-from pipeline.debit.account import Account, User
+from pipeline.debit.account import Account, User, UserSettings
 from pipeline.debit.balance import close
 from pipeline.debit.credits import NOTHING_PAID, Paid, announce_cap, note_spend, pay, why_not
 from pipeline.debit.lots import let_time_pass
@@ -29,6 +30,8 @@ from pipeline.emit.outputs import RatedCall
 FUTURE_MS_MAX = MS_PER_HOUR
 _UNPRICED_DAYS_KEPT = 2
 _FREE_CALL = "FREECALL"
+_CHARGED = frozenset(("charged", "split", "postpaid"))
+_make_rated = maker(RatedCall)
 
 
 class Settlement(NamedTuple):
@@ -44,7 +47,7 @@ class Settlement(NamedTuple):
 def wrong_short_number(cdr: Cdr, account: Account | None, user: User | None) -> Rejected | None:
     """`number_invalid`: a short number that is no emergency number of the usage country, if that is known at all."""
     callee = cdr.callee_number
-    if callee is None or callee[0] == "+" or CALL_TYPES[cdr.call_type].family is not Family.OWN:
+    if callee is None or callee[:1] == "+" or CALL_TYPES[cdr.call_type].family is not Family.OWN:
         return None
     country = cdr.usage_country or (user and user.settings.country) or (account and account.terms.country)
     if not country or not is_short_number(callee) or is_emergency(callee, country):
@@ -87,24 +90,23 @@ def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rule
     return _rated(turn, cdr, charge, settlement, balance_after_micros, version)
 
 
+_NO_USER = UserSettings(None, (), None, None, None, None, False)
+
+
 def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subscriber:
-    """The payer, worked out again only when the tenant's terms or the user's settings have changed."""
+    """The payer, asked for again only when the tenant's terms or the user's settings have changed."""
     holder = account if user is None else user
     subscriber = holder.subscriber
-    if subscriber is None or subscriber.terms is not account.terms:
-        if user is None:
-            subscriber = subscriber_of(account.terms)
-        else:
-            settings = user.settings
-            subscriber = subscriber_of(
-                account.terms,
-                entitlement=entitlement_of(settings.licences, tables),
-                user_id=user.user_id,
-                country=settings.country,
-                dial_out_policy=settings.dial_out_policy,
-                is_resource_account=settings.is_resource_account,
-            )
-        holder.subscriber = subscriber
+    if subscriber is None or subscriber.terms != account.terms:
+        settings = _NO_USER if user is None else user.settings
+        holder.subscriber = subscriber = subscriber_of(
+            account.terms,
+            settings.licences,
+            settings.country,
+            settings.dial_out_policy,
+            settings.is_resource_account,
+            tables,
+        )
     return subscriber
 
 
@@ -186,46 +188,53 @@ def _announce_missing_rate(turn: Turn, cdr: Cdr, charge: Charge) -> None:
 def _rated(
     turn: Turn, cdr: Cdr, charge: Charge, settlement: Settlement, balance_after_micros: int, version: str
 ) -> RatedCall:
-    row, deck, drawn, paid, record = charge.row, charge.deck, settlement.draw, settlement.paid, turn.record
-    outcome = settlement.outcome
-    pool_minutes = drawn.minutes if drawn else 0
-    is_charged = outcome in ("charged", "split", "postpaid")
-    destination = charge.destination
-    return RatedCall(
-        *cdr,
-        charge.direction,
-        charge.rating_country,
-        destination.country,
-        destination.name,
-        destination.number_class,
-        charge.scope,
-        settlement.capability,
-        outcome,
-        settlement.reason,
-        charge.billable_minutes,
-        drawn.pool_id if drawn else None,
-        pool_minutes,
-        charge.billable_minutes - pool_minutes if is_charged else 0,
-        deck.tariff if deck else None,
-        deck.table_version if deck else None,
-        row.prefix if row else None,
-        row.rate_micros_per_minute if row else None,
-        row.connection_fee_micros if row else None,
-        charge.price_micros,
-        paid.debited_micros,
-        paid.lots,
-        paid.overdraft_micros,
-        paid.postpaid_micros,
-        turn.account.terms.currency,
-        balance_after_micros,
-        charge.is_ambiguous,
-        record.topic,
-        record.partition,
-        record.offset,
-        record.now_ms,
-        turn.ledger_epoch,
-        turn.applied_seq,
-        version,
+    direction, rating_country, destination, scope, _, minutes, deck, row, is_ambiguous, price_micros, _ = charge
+    outcome, reason, capability, drawn, (debited_micros, lots, overdraft_micros, postpaid_micros) = settlement
+    destination_country, destination_name, number_class, _, _ = destination
+    record = turn.record
+    pool_id, pool_minutes = (None, 0) if drawn is None else drawn[:2]
+    if row is None or deck is None:
+        tariff = table_version = prefix = rate_micros = fee_micros = None
+    else:
+        tariff, table_version, prefix = deck.tariff, deck.table_version, row.prefix
+        rate_micros, fee_micros = row.rate_micros_per_minute, row.connection_fee_micros
+    return _make_rated(
+        (
+            *cdr,
+            direction,
+            rating_country,
+            destination_country,
+            destination_name,
+            number_class,
+            scope,
+            capability,
+            outcome,
+            reason,
+            minutes,
+            pool_id,
+            pool_minutes,
+            minutes - pool_minutes if outcome in _CHARGED else 0,
+            tariff,
+            table_version,
+            prefix,
+            rate_micros,
+            fee_micros,
+            price_micros,
+            debited_micros,
+            lots,
+            overdraft_micros,
+            postpaid_micros,
+            turn.account.terms.currency,
+            balance_after_micros,
+            is_ambiguous,
+            record.topic,
+            record.partition,
+            record.offset,
+            record.now_ms,
+            turn.ledger_epoch,
+            turn.applied_seq,
+            version,
+        )
     )
 
 
