@@ -101,6 +101,11 @@ _CREDITS = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY, needs_credits_li
 _CREDITS_WITHOUT_LICENCE = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY)
 
 _make_charge = maker(Charge)
+_OWN, _CONFERENCE, _EMERGENCY = Family.OWN, Family.CONFERENCE, Family.EMERGENCY
+_KINDS = {
+    name: (call_type.family, call_type.direction is Direction.INBOUND, call_type.direction.value)
+    for name, call_type in CALL_TYPES.items()
+}
 
 
 def rate(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> Charge:
@@ -115,13 +120,12 @@ def describe(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> 
 
 def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, payment: Payment | None) -> Charge:
     """Looks at the call, asks the steps unless `payment` is known (D1: 0 seconds are free), and prices it (D2, D3)."""
-    _, direction, family, _, _, _, _ = CALL_TYPES[cdr.call_type]
-    is_inbound = direction is Direction.INBOUND
+    family, is_inbound, direction = _KINDS[cdr.call_type]
     start_ms = cdr.start_time
     country = tables.country(cdr.usage_country or subscriber.country)
     deck = _deck(subscriber, family, start_ms, tables)
     number = cdr.caller_number if is_inbound else cdr.callee_number
-    if family is Family.EMERGENCY or (not is_inbound and _dials_emergency(number, family, country)):
+    if family is _EMERGENCY or (not is_inbound and _dials_emergency(number, family, country)):
         destination = Destination(country.iso2, None, "emergency", None, False)
     else:
         destination = destination_of(number, deck, tables)
@@ -141,7 +145,7 @@ def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, paym
         row, is_ambiguous = inbound_match(cdr.callee_number, deck, is_toll_free)
     return _make_charge(
         (
-            direction.value,
+            direction,
             country.iso2,
             destination,
             None if is_inbound else _scope(dialled, country),
@@ -151,7 +155,7 @@ def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, paym
             row,
             is_ambiguous,
             0 if row is None else row.connection_fee_micros + minutes * row.rate_micros_per_minute,
-            family is Family.OWN,
+            family is _OWN,
         )
     )
 
@@ -159,14 +163,14 @@ def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, paym
 def _deck(subscriber: Subscriber, family: Family, start_ms: int, tables: Tables) -> Deck | None:
     """The deck that prices the call: of the per-minute tariff in meetings of its organisers (R9), else the tenant's."""
     name: str | None = subscriber.terms.tariff
-    if family is Family.CONFERENCE and subscriber.entitlement.per_minute is not None:
+    if family is _CONFERENCE and subscriber.entitlement.per_minute is not None:
         name = subscriber.terms.tariff_per_minute_conferencing
     tariff = None if name is None else tables.tariffs.get(name)
     return None if tariff is None else tariff.deck_at(start_ms)
 
 
 def _dials_emergency(number: str | None, family: Family, country: Country) -> bool:
-    if family is not Family.OWN or number is None or number[:1] == "+":
+    if family is not _OWN or number is None or number[:1] == "+":
         return False
     return is_emergency(number, country.iso2)
 

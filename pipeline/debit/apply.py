@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.base.ids import partition_of
+from pipeline.base.make import maker
 from pipeline.base.record import InputRecord
-from pipeline.base.reject import InvariantBroken, Reason, Rejected
+from pipeline.base.reject import Reason, Rejected
 from pipeline.base.rules import Rules
 from pipeline.cdr.call_types import CALL_TYPES
 from pipeline.cdr.command import Command
@@ -22,12 +23,14 @@ from pipeline.debit.balance import close
 from pipeline.debit.books import Books
 from pipeline.debit.lots import let_time_pass
 from pipeline.debit.retention import forget_months
-from pipeline.debit.seen import Seen, SeenEntry
+from pipeline.debit.seen import Seen
 from pipeline.debit.slices import Applied, Forwarded, Read, Slice, Standing
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import RejectedRecord
 
 _NOTHING = Applied()
+_make_applied = maker(Applied)
+_make_seen = maker(Seen)
 
 
 class SliceWork:
@@ -57,7 +60,6 @@ class SliceWork:
         self._applied_seq = start.applied_seq
         self._latest_ms = start.latest_ms
         self._seen_now: dict[bytes, Seen] = {}
-        self._to_remember: list[SeenEntry] = []
 
     def decide(self, inputs: Sequence[Read], seen_before: Sequence[Seen | None]) -> Slice:
         """`seen_before`: for each input what is remembered of its id."""
@@ -81,7 +83,7 @@ class SliceWork:
                 applied.append(self._command(read, content, seen))
             else:
                 applied.append(self._reject(record, content))
-        self._check(applied)
+        self._books.check()
         standing = self._start._replace(
             ledger_epoch=self._ledger_epoch,
             applied_seq=self._applied_seq,
@@ -90,7 +92,7 @@ class SliceWork:
             latest_ms=self._latest_ms,
         )
         changed = self._books.changed
-        return Slice(applied, changed, self._to_remember, standing, self._partition, self._partition_count, now_ms)
+        return Slice(applied, changed, self._seen_now, standing, self._partition, self._partition_count, now_ms)
 
     def _call(self, read: Read, cdr: Cdr, seen: Seen | None) -> Applied:
         record, books, tenant_id = read.record, self._books, cdr.tenant_id
@@ -100,13 +102,15 @@ class SliceWork:
         user = None
         if cdr.user_id is not None and account is not None and CALL_TYPES[cdr.call_type].looks_up_user:
             user = books.user(tenant_id, cdr.user_id)
-        refused = calls.wrong_short_number(cdr, account, user)
-        if refused is not None:
-            return self._reject(record, refused)
+        if cdr.callee_number is not None and cdr.callee_number[:1] != "+":
+            refused = calls.wrong_short_number(cdr, account, user)
+            if refused is not None:
+                return self._reject(record, refused)
         if account is None:
             return self._reject(
                 record, Rejected(Reason.TENANT_UNKNOWN, "no account was opened for the tenant", tenant_id, cdr.usage_id)
             )
+        refused = None
         seen = self._still_seen(read, seen)
         if seen is None:
             refused = calls.why_refused(cdr, user, record.now_ms, self._rules)
@@ -122,7 +126,7 @@ class SliceWork:
         )
         if seen is None:
             self._remember(read)
-        return Applied(rated, read.body, turn.events, turn.entries)
+        return _make_applied((rated, read.body, turn.events, turn.entries, None, None))
 
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
         record, tenant_id = read.record, command.tenant_id
@@ -218,25 +222,4 @@ class SliceWork:
         return seen
 
     def _remember(self, read: Read) -> None:
-        entry = SeenEntry(read.id, read.digest or bytes(8), read.record.now_ms)
-        self._seen_now[read.id] = Seen(entry.now_ms, entry.content)
-        self._to_remember.append(entry)
-
-    def _check(self, applied: Sequence[Applied]) -> None:
-        """Every changed account balances, and its balance moved by what the entries say about its credits."""
-        moved: dict[str, int] = {}
-        for each in applied:
-            for entry in each.entries:
-                credits = [amount for account, amount in entry.postings if account.startswith("credits:")]
-                if credits:
-                    moved[entry.tenant_id] = moved.get(entry.tenant_id, 0) + sum(credits)
-        for tenant_id, account in self._books.accounts_changed.items():
-            account.check()
-            before = self._books.committed_account(tenant_id)
-            booked_micros = (0 if before is None else before.balance_micros) + moved.pop(tenant_id, 0)
-            if account.balance_micros != booked_micros:
-                raise InvariantBroken(
-                    f"balance of {tenant_id} is {account.balance_micros}, by the ledger entries it is {booked_micros}"
-                )
-        if moved:
-            raise InvariantBroken(f"entries move the credits of {sorted(moved)}, whose accounts did not change")
+        self._seen_now[read.id] = _make_seen((read.record.now_ms, read.digest))

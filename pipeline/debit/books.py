@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.ids import account_key, part_key, user_key
+from pipeline.base.reject import InvariantBroken
 from pipeline.debit.account import (
     NEVER_MS,
     Account,
@@ -164,20 +165,27 @@ class Books:
         self._accounts: dict[str, Account] = {}
         self._users: dict[_Pair, User] = {}
         self._months: dict[_Pair, MonthPools | None] = {}
+        self._moved_micros: dict[str, int] = {}
         self.changed: dict[bytes, Stored | None] = {}
         """What the slice has changed, by key in the credit table; None: dropped."""
-
-    @property
-    def accounts_changed(self) -> dict[str, Account]:
-        """The accounts that this slice has changed or opened, by tenant."""
-        return self._accounts
 
     def account(self, tenant_id: str) -> Account | None:
         return self._accounts.get(tenant_id) or self._state.account(tenant_id)
 
-    def committed_account(self, tenant_id: str) -> Account | None:
-        """The account as it was before this slice."""
-        return self._state.account(tenant_id)
+    def note_moved(self, tenant_id: str, credits_micros: int) -> None:
+        """What a ledger entry says of a tenant's credits; held against the balance by `check`."""
+        self._moved_micros[tenant_id] = self._moved_micros.get(tenant_id, 0) + credits_micros
+
+    def check(self) -> None:
+        """Every changed account balances, and its balance moved by what the entries say; else InvariantBroken."""
+        for tenant_id, account in self._accounts.items():
+            account.check()
+            before = self._state.account(tenant_id)
+            moved_micros = self._moved_micros.pop(tenant_id, 0)
+            if account.balance_micros != (0 if before is None else before.balance_micros) + moved_micros:
+                raise InvariantBroken(f"{tenant_id} has balance {account.balance_micros}, by its entries another one")
+        if any(self._moved_micros.values()):
+            raise InvariantBroken(f"entries move the credits of accounts that did not change: {self._moved_micros}")
 
     def tenants_due(self, now_ms: int) -> list[str]:
         """Tenants to whom time alone has something to do by now, in the order of their ids."""

@@ -31,6 +31,7 @@ FUTURE_MS_MAX = MS_PER_HOUR
 _UNPRICED_DAYS_KEPT = 2
 _FREE_CALL = "FREECALL"
 _CHARGED = frozenset(("charged", "split", "postpaid"))
+_NOBODY, _UNPAID, _LICENCE = Pays.NOBODY, Pays.UNPAID, Pays.LICENCE
 _make_rated = maker(RatedCall)
 
 
@@ -113,30 +114,25 @@ def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subsc
 def _settle(turn: Turn, cdr: Cdr, charge: Charge, subscriber: Subscriber, tables: Tables, rules: Rules) -> Settlement:
     """Pool first, then credits; D13 fixes the order of what is said."""
     payment = charge.payment
+    pays, reason, capability, pool, _, _ = payment
+    if pays is _NOBODY:
+        return Settlement("free", reason)
+    if pays is _UNPAID:
+        return Settlement("unpaid", reason)
+    if pays is _LICENCE:
+        return Settlement("included", None, capability)
     month = month_of(cdr.start_time)
-    drawn = None
-    match payment.pays:
-        case Pays.NOBODY:
-            return Settlement("free", payment.reason)
-        case Pays.UNPAID:
-            return Settlement("unpaid", payment.reason)
-        case Pays.LICENCE:
-            return Settlement("included", None, payment.capability)
-        case Pays.POOL:
-            assert payment.pool is not None
-            drawn = draw(turn, payment.pool, month, charge.billable_minutes, tables, rules)
-            if drawn is not None and drawn.minutes == charge.billable_minutes:
-                settlement = Settlement("included", None, payment.pool.capability, drawn)
-            else:
-                settlement = _from_credits(turn, cdr, charge, subscriber, drawn, month, rules)
-        case Pays.CREDITS:
-            settlement = _from_credits(turn, cdr, charge, subscriber, None, month, rules)
+    drawn = None if pool is None else draw(turn, pool, month, charge.billable_minutes, tables, rules)
+    if drawn is not None and pool is not None and drawn.minutes == charge.billable_minutes:
+        settlement = Settlement("included", None, pool.capability, drawn)
+    else:
+        settlement = _from_credits(turn, cdr, charge, subscriber, drawn, month, rules)
     if settlement.paid.postpaid_micros:
         _announce_switch(turn)
     if settlement.outcome == "free_call":
         _announce_missing_rate(turn, cdr, charge)
     if drawn is not None:
-        announce(turn, drawn, cdr.user_id if payment.pool is not None and payment.pool.is_per_user else None)
+        announce(turn, drawn, cdr.user_id if pool is not None and pool.is_per_user else None)
     if charge.is_own_call and (settlement.paid is not NOTHING_PAID or settlement.reason == "spend_cap_reached"):
         announce_cap(turn, month)
     return settlement

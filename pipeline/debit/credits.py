@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pipeline.base.make import maker
 from pipeline.base.rules import Rules
 from pipeline.charge.rate import Charge
 from pipeline.charge.subscriber import Subscriber
@@ -14,6 +15,7 @@ from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
 
 NO_SPEND = Spend()
+_make_spend = maker(Spend)
 
 
 class Paid(NamedTuple):
@@ -26,6 +28,7 @@ class Paid(NamedTuple):
 
 
 NOTHING_PAID = Paid(0, (), 0, 0)
+_make_paid = maker(Paid)
 
 
 def why_not(
@@ -77,7 +80,7 @@ def pay(turn: Turn, amount_micros: int, usage_id: str) -> Paid:
     if owed_micros:
         postings = [("receivable:postpaid", -owed_micros), ("revenue:usage", owed_micros)]
         turn.entry("postpaid_usage", postings, usage_id=usage_id)
-    return Paid(debited_micros, lots, overdraft_micros, owed_micros)
+    return _make_paid((debited_micros, lots, overdraft_micros, owed_micros))
 
 
 def note_spend(turn: Turn, paid: Paid, month: str, rules: Rules) -> None:
@@ -85,9 +88,9 @@ def note_spend(turn: Turn, paid: Paid, month: str, rules: Rules) -> None:
     user = turn.write_user()
     if month not in user.months:
         forget_closed_months(user, turn.now_ms, rules.call_age_ms_max)
-    before = user.months.get(month, NO_SPEND)
-    spent_micros = before.spent_micros + paid.debited_micros + paid.postpaid_micros
-    user.months = {**user.months, month: Spend(spent_micros, before.is_cap_announced)}
+    spent_micros, is_cap_announced = user.months.get(month, NO_SPEND)
+    spent_micros += paid.debited_micros + paid.postpaid_micros
+    user.months = {**user.months, month: _make_spend((spent_micros, is_cap_announced))}
 
 
 def announce_cap(turn: Turn, month: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.base.calendar import MS_PER_DAY
+from pipeline.base.make import maker
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken, Rejected
 from pipeline.base.rules import Rules, rules_version
@@ -19,11 +20,12 @@ from pipeline.cdr.numbering import NUMBERING_VERSION
 from pipeline.charge.tables import Tables
 from pipeline.debit.apply import SliceWork
 from pipeline.debit.books import Books, State
-from pipeline.debit.seen import SeenCalls, call_digests, command_digest
+from pipeline.debit.seen import SeenCalls, call_digests, command_digests
 from pipeline.debit.slices import Read, Slice, Standing
 
 __all__ = ["Ledger", "Read", "Slice"]
 
+_make_read = maker(Read)
 CLOCK_BACK_MS_MAX = MS_PER_DAY
 """How far `now` may go backwards without an id inside the window being forgotten. A broker's clock: seconds."""
 
@@ -117,9 +119,9 @@ def read(record: InputRecord) -> Read:
         command = decode_command(record.value)
         if isinstance(command, Rejected):
             return Read(record, command)
-        return Read(record, command, b"", command_digest(command.tenant_id, command.command_id))
+        return Read(record, command, b"", *command_digests(command.tenant_id, command.command_id))
     decoded = decode_cdr(record.value)
     if isinstance(decoded, Rejected):
         return Read(record, decoded)
     cdr, body = decoded
-    return Read(record, cdr, body, *call_digests(cdr.tenant_id, cdr.usage_id, body))
+    return _make_read((record, cdr, body, *call_digests(cdr.tenant_id, cdr.usage_id, body)))

@@ -8,11 +8,14 @@ from __future__ import annotations
 from bisect import insort_right
 
 from pipeline.base.calendar import add_months
+from pipeline.base.make import maker
 from pipeline.debit.account import NEVER_MS, Account, Lot
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
 
 LIFETIME_MONTHS = 12
+_make_lot = maker(Lot)
+_make_use = maker(LotUse)
 
 
 def let_time_pass(turn: Turn) -> None:
@@ -75,8 +78,8 @@ def take(turn: Turn, amount_micros: int) -> tuple[tuple[LotUse, ...], int]:
     while left_micros and lots:
         lot = lots[0]
         if lot.remaining_micros > left_micros:
-            lots[0] = Lot(*lot[:5], lot.remaining_micros - left_micros, lot.is_expiry_announced)
-            used.append(LotUse(lot.lot_id, left_micros))
+            lots[0] = _make_lot((*lot[:5], lot.remaining_micros - left_micros, lot.is_expiry_announced))
+            used.append(_make_use((lot.lot_id, left_micros)))
             left_micros = 0
         else:
             del lots[0]

@@ -8,7 +8,7 @@ Whether an entry is still inside the window is decided by `now`, never by what h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -31,24 +31,16 @@ class Seen(NamedTuple):
     content: bytes
 
 
-class SeenEntry(NamedTuple):
-    """One id to be remembered."""
-
-    id: bytes
-    content: bytes
-    now_ms: int
-
-
 def call_digests(tenant_id: str, usage_id: str, body: bytes) -> tuple[bytes, bytes]:
     """Digests of a call's id and of its content (all fields)."""
     name = f"call\0{len(tenant_id)}\0{tenant_id}{usage_id}".encode()
     return blake2b(name, digest_size=ID_BYTES).digest(), blake2b(body, digest_size=CONTENT_BYTES).digest()
 
 
-def command_digest(tenant_id: str, command_id: str) -> bytes:
-    """Digest of a command's id; what a command says plays no part in whether it is sent again."""
+def command_digests(tenant_id: str, command_id: str) -> tuple[bytes, bytes]:
+    """The same of a command; what it says plays no part in whether it is sent again."""
     name = f"command\0{len(tenant_id)}\0{tenant_id}{command_id}".encode()
-    return blake2b(name, digest_size=ID_BYTES).digest()
+    return blake2b(name, digest_size=ID_BYTES).digest(), bytes(CONTENT_BYTES)
 
 
 class _Run:
@@ -70,14 +62,15 @@ class _Run:
         self.contents, self.offsets_ms = contents[order], offsets_ms[order]
 
     @classmethod
-    def of(cls, day: int, entries: Sequence[SeenEntry]) -> _Run:
-        ids = np.frombuffer(b"".join([entry.id for entry in entries]), dtype=_ID)
+    def of(cls, day: int, entries: Mapping[bytes, Seen]) -> _Run:
+        ids = np.frombuffer(b"".join(entries), dtype=_ID)
+        seen = entries.values()
         return cls(
             day,
             ids["head"].astype(np.uint64),
             ids["tail"].astype(np.uint32),
-            np.frombuffer(b"".join([entry.content for entry in entries]), dtype=">u8").astype(np.uint64),
-            np.array([entry.now_ms - day * MS_PER_DAY for entry in entries], dtype=np.uint32),
+            np.frombuffer(b"".join([each.content for each in seen]), dtype=">u8").astype(np.uint64),
+            np.array([each.now_ms - day * MS_PER_DAY for each in seen], dtype=np.uint32),
         )
 
     def merged(self, other: _Run) -> _Run:
@@ -135,11 +128,12 @@ class SeenCalls:
                 answers[place] = max(seen, answers[place] or seen)
         return answers
 
-    def add(self, entries: Sequence[SeenEntry]) -> None:
-        """Remembers what a committed slice has decided, and drops the days that are too old."""
-        for entry in entries:
-            self._recent[entry.id] = Seen(entry.now_ms, entry.content)
-            self.latest_ms = max(self.latest_ms, entry.now_ms)
+    def add(self, entries: Mapping[bytes, Seen]) -> None:
+        """Remembers by id what a committed slice has decided, and drops the days that are too old."""
+        if not entries:
+            return
+        self._recent.update(entries)
+        self.latest_ms = max(self.latest_ms, *[seen.now_ms for seen in entries.values()])
         if len(self._recent) >= RECENT_COUNT_MAX:
             self._settle()
 
@@ -147,21 +141,19 @@ class SeenCalls:
         """Takes one record of topic seen-calls; DecodeError when it is none."""
         ids, contents, nows = _unpack(value)
         self.add(
-            [
-                SeenEntry(
-                    ids[index * ID_BYTES : (index + 1) * ID_BYTES],
-                    contents[index * CONTENT_BYTES : (index + 1) * CONTENT_BYTES],
-                    int(now_ms),
+            {
+                ids[index * ID_BYTES : (index + 1) * ID_BYTES]: Seen(
+                    now_ms, contents[index * CONTENT_BYTES : (index + 1) * CONTENT_BYTES]
                 )
-                for index, now_ms in enumerate(np.frombuffer(nows, dtype="<i8"))
-            ]
+                for index, now_ms in enumerate(np.frombuffer(nows, dtype="<i8").tolist())
+            }
         )
 
     def _settle(self) -> None:
         """Moves the dict into arrays by day; arrays of a day that are of about one size become one."""
-        by_day: dict[int, list[SeenEntry]] = {}
+        by_day: dict[int, dict[bytes, Seen]] = {}
         for each, seen in self._recent.items():
-            by_day.setdefault(seen.now_ms // MS_PER_DAY, []).append(SeenEntry(each, seen.content, seen.now_ms))
+            by_day.setdefault(seen.now_ms // MS_PER_DAY, {})[each] = seen
         self._recent = {}
         for day, entries in sorted(by_day.items()):
             self._insert(_Run.of(day, entries))
@@ -187,15 +179,15 @@ class SeenCalls:
         self._insert(joined)
 
 
-def pack(entries: Sequence[SeenEntry]) -> bytes:
-    """The record of topic seen-calls for one slice."""
-    nows = [entry.now_ms for entry in entries]
+def pack(entries: Mapping[bytes, Seen]) -> bytes:
+    """The record of topic seen-calls for one slice; there is at least one entry."""
+    nows = [seen.now_ms for seen in entries.values()]
     return codec("seen_calls").encode_values(
         (
             min(nows),
             max(nows),
-            b"".join([entry.id for entry in entries]),
-            b"".join([entry.content for entry in entries]),
+            b"".join(entries),
+            b"".join([seen.content for seen in entries.values()]),
             np.array(nows, dtype="<i8").tobytes(),
         )
     )

@@ -10,7 +10,7 @@ from pipeline.base.reject import Rejected
 from pipeline.cdr.command import Command
 from pipeline.cdr.decode import Cdr
 from pipeline.debit.account import Stored
-from pipeline.debit.seen import SeenEntry
+from pipeline.debit.seen import Seen
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, RatedCall, RejectedRecord
 
 
@@ -62,7 +62,8 @@ class Slice(NamedTuple):
     applied: list[Applied]
     changed: dict[bytes, Stored | None]
     """Records of the credit table by key; None: dropped."""
-    seen: list[SeenEntry]
+    seen: dict[bytes, Seen]
+    """Ids that were decided, by their digest."""
     standing: Standing
     partition: int
     partition_count: int

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.base.make import maker
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken
+from pipeline.base.topics import CDRS, COMMANDS
 from pipeline.debit.account import Account, Lot, User
 from pipeline.debit.books import Books
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting
+
+_make_entry = maker(LedgerEntry)
+_make_posting = maker(Posting)
 
 
 class Turn:
@@ -27,7 +32,6 @@ class Turn:
         "events",
         "ledger_epoch",
         "now_ms",
-        "place",
         "record",
         "user",
     )
@@ -37,16 +41,21 @@ class Turn:
     ) -> None:
         self.record = record
         self.now_ms = record.now_ms
-        self.place = f"{'account-commands' if record.is_command else 'cdrs'}:{record.partition}:{record.offset}"
-        """`<topic>:<partition>:<offset>`, which with the tenant makes identifiers that a replay makes again."""
         self.events: list[AccountEvent] = []
         self.entries: list[LedgerEntry] = []
         self.account = account
         self.balance_before_micros = account.balance_micros
         self.user: User | None = None
+        """The user that the record is about, once he is found."""
         self.books = books
         self.ledger_epoch = ledger_epoch
         self.applied_seq = applied_seq
+
+    @property
+    def place(self) -> str:
+        """`<topic>:<partition>:<offset>`, which with the tenant makes identifiers that a replay makes again."""
+        record = self.record
+        return f"{COMMANDS if record.is_command else CDRS}:{record.partition}:{record.offset}"
 
     def select(self, account: Account) -> None:
         """From here on the turn is this account's."""
@@ -109,28 +118,36 @@ class Turn:
         recharge_id: str | None = None,
     ) -> None:
         """Books a double entry; sides of 0 are left out. Raises InvariantBroken unless the sides sum to zero."""
-        total = 0
-        for _, amount_micros in postings:
-            total += amount_micros
         account, record, index = self.account, self.record, len(self.entries)
+        total = moved = 0
+        sides = []
+        for side, amount_micros in postings:
+            if amount_micros:
+                total += amount_micros
+                sides.append(_make_posting((side, amount_micros)))
+                if side.startswith("credits:"):
+                    moved += amount_micros
         if total != 0:
             raise InvariantBroken(f"the postings of {kind} at {self.place} sum to {total}, not to zero")
+        self.books.note_moved(account.tenant_id, moved)
         self.entries.append(
-            LedgerEntry(
-                f"{account.tenant_id}:{self.place}:L{index}",
-                account.tenant_id,
-                kind,
-                self.now_ms,
-                account.terms.currency,
-                tuple([Posting(*posting) for posting in postings if posting[1] != 0]),
-                usage_id,
-                lot_id,
-                recharge_id,
-                record.topic,
-                record.partition,
-                record.offset,
-                self.ledger_epoch,
-                self.applied_seq,
-                index,
+            _make_entry(
+                (
+                    f"{account.tenant_id}:{self.place}:L{index}",
+                    account.tenant_id,
+                    kind,
+                    self.now_ms,
+                    account.terms.currency,
+                    tuple(sides),
+                    usage_id,
+                    lot_id,
+                    recharge_id,
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    self.ledger_epoch,
+                    self.applied_seq,
+                    index,
+                )
             )
         )
