@@ -162,14 +162,15 @@ def create_app(
                 producer = clients.plain_producer()
                 await producer.start()
                 try:
+                    await self.sleep(settings.tick_interval_s)
                     while not self.should_stop:
-                        await self.sleep(settings.tick_interval_s)
                         for number in list(app.memberships["ledger"].owners):
                             await producer.send_and_wait(
                                 settings.topic(COMMANDS),
                                 tick_command(number, int(time.time() * 1000)),
                                 partition=number,
                             )
+                        await self.sleep(settings.tick_interval_s)
                 finally:
                     await producer.stop()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
@@ -19,6 +21,10 @@ BATCH_BYTES_MAX = 900_000
 # One record above BATCH_BYTES_MAX (a reject that carries a large original) travels in a batch of its own.
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 _RESTORE_POLL_MS = 200
+_STOP_S_MAX = 3.0
+
+
+log = structlog.get_logger(__name__)
 
 
 class PartitionStalled(Exception):
@@ -62,6 +68,8 @@ class KafkaClients:
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
+            # The first question about a topic waits so long for its leader: 100 ms by default, eight times a restore.
+            retry_backoff_ms=10,
         )
 
     def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
@@ -80,18 +88,36 @@ class KafkaClients:
         """For commands: acknowledged by all replicas, idempotent."""
         return AIOKafkaProducer(**self._common, acks="all", enable_idempotence=not self._settings.embedded_broker)
 
+    @asynccontextmanager
+    async def reading(self, *, committed: bool = True) -> AsyncIterator[AIOKafkaConsumer]:
+        """A started `reader`, stopped at the end of the block."""
+        consumer = self.reader(committed=committed)
+        try:
+            await consumer.start()
+            yield consumer
+        finally:
+            await stop_clients(consumer)
+
     async def high_watermark(self, partition: TopicPartition) -> int:
         """The end of the log as `read_uncommitted` sees it.
 
         The end under `read_committed` is the last stable offset, which a foreign open transaction holds back: a
         restore to there came back with an old checkpoint and charged every call since once more.
         """
-        consumer = self.reader(committed=False)
-        await consumer.start()
-        try:
+        async with self.reading(committed=False) as consumer:
             return int((await consumer.end_offsets([partition]))[partition])
-        finally:
-            await consumer.stop()
+
+
+async def stop_clients(*clients: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Stops them all, each in a task of its own; what hangs is left behind after a while, fenced or without a group.
+
+    aiokafka lets the cancellation of its own task escape from `stop` when little was asked of a consumer before; it
+    ended the owner of a partition without a word.
+    """
+    stopping = [asyncio.ensure_future(client.stop()) for client in clients]
+    for task in (await asyncio.wait(stopping, timeout=_STOP_S_MAX))[0]:
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("client_stop_failed", error=repr(task.exception()))
 
 
 async def read_to_end(

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
-from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.kafka_io import KafkaClients, stop_clients
 from pipeline.base.metrics_io import OWNED_PARTITIONS, REBALANCES
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
         await self.commit_moved()
         await self._close_owners(list(self.owners))
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_clients(self._consumer)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _poll(self) -> None:

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port with commas")
     topic_prefix: str = Field("pstn.", description="stands before every topic, group and transactional id")
-    partition_count: int = Field(12, ge=1, le=10_000, description="partitions of topics that are created; never changes")
+    partition_count: int = Field(12, ge=1, le=10_000, description="of topics that are created; never changes")
     replication_factor: int = Field(1, ge=1, le=15, description="replicas of every topic; 3 in production")
     embedded_broker: bool = Field(
         False, description="the broker is librdkafka's in-process cluster: no checksums, no settings, no isolation"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from pipeline.base.ids import CHECKPOINT_KEY
-from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end, stop_clients
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE
 from pipeline.debit.checkpoint import Checkpoint
@@ -20,7 +19,13 @@ async def initialise(settings: Settings, *, partition_count: int, topic_ids: dic
     clients = KafkaClients(settings)
     written = []
     for number in range(partition_count):
-        if await _read_checkpoint(clients, settings, number) is None:
+        found = await _read_checkpoint(clients, settings, number)
+        if found is not None and found.partition_count != partition_count:
+            raise WorkerMustStop(
+                f"the ledger was made with {found.partition_count} partitions, the topics have {partition_count}: the"
+                " count of a prefix never changes, for it decides who owns a tenant; move to a new prefix"
+            )
+        if found is None:
             offsets = await _beginnings(clients, settings, number)
             first = Checkpoint(0, 0, offsets[0], offsets[1], partition_count, topic_ids, int(time.time() * 1000))
             await _write(clients, settings, number, first)
@@ -50,12 +55,8 @@ async def skip_lost(settings: Settings, *, partition_count: int) -> list[tuple[i
 
 async def _beginnings(clients: KafkaClients, settings: Settings, number: int) -> tuple[int, int]:
     partitions = [TopicPartition(settings.topic(name), number) for name in (CDRS, COMMANDS)]
-    consumer = clients.reader()
-    await consumer.start()
-    try:
+    async with clients.reading() as consumer:
         found = await consumer.beginning_offsets(partitions)
-    finally:
-        await consumer.stop()
     return found[partitions[0]], found[partitions[1]]
 
 
@@ -70,15 +71,11 @@ async def _read_checkpoint(clients: KafkaClients, settings: Settings, number: in
             if record.key == CHECKPOINT_KEY:
                 found = record.value
 
-    consumer = clients.reader()
-    await consumer.start()
-    try:
+    async with clients.reading() as consumer:
         beginning = (await consumer.beginning_offsets([table]))[table]
         await read_to_end(
             consumer, table, start_offset=beginning, end_offset=end_offset, stall_s=settings.restore_stall_s, take=take
         )
-    finally:
-        await consumer.stop()
     return None if found is None else Checkpoint.decode(found)
 
 
@@ -89,4 +86,4 @@ async def _write(clients: KafkaClients, settings: Settings, number: int, checkpo
         message = (CHECKPOINT_KEY, checkpoint.encode(), checkpoint.initialised_at, ())
         await publish(producer, {(settings.topic(CREDIT_TABLE), number): [message]}, timeout_s=30)
     finally:
-        await asyncio.wait_for(producer.stop(), 5)
+        await stop_clients(producer)

@@ -31,26 +31,25 @@ class Input:
         self._partition = partition
         self._is_command = is_command
         self._checks_time = checks_time
-        self._consumer: AIOKafkaConsumer = clients.reader()
+        self.consumer: AIOKafkaConsumer = clients.reader()
         self._fetching: asyncio.Task[None] | None = None
         self._last_offset = -1
         self._position = 0
 
     async def open(self, next_offset: int) -> None:
         """Seeks to the checkpoint; WorkerMustStop when retention has taken records that were never applied."""
-        await self._consumer.start()
-        beginning = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+        await self.consumer.start()
+        beginning = (await self.consumer.beginning_offsets([self._partition]))[self._partition]
         if beginning > next_offset:
             raise WorkerMustStop(self._trimmed(next_offset, beginning))
         self._last_offset, self._position = next_offset - 1, next_offset
-        self._consumer.assign([self._partition])
-        self._consumer.seek(self._partition, next_offset)
+        self.consumer.assign([self._partition])
+        self.consumer.seek(self._partition, next_offset)
 
-    async def close(self) -> None:
+    def cancel(self) -> None:
+        """Gives up the running fetch; `consumer` is then to be stopped."""
         if self._fetching is not None:
             self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
-        await self._consumer.stop()
 
     def fetch(self) -> asyncio.Task[None] | None:
         """The running fetch; starts one when nothing is at hand. None while something is."""
@@ -68,16 +67,16 @@ class Input:
 
     def at_end(self) -> bool:
         """True when the broker has nothing more that is committed, as far as the last fetch told."""
-        stable = self._consumer.last_stable_offset(self._partition)
+        stable = self.consumer.last_stable_offset(self._partition)
         if stable is None or stable < 0:
-            stable = self._consumer.highwater(self._partition)
+            stable = self.consumer.highwater(self._partition)
         # The consumer's position has stepped over transaction markers, which the last record's offset has not.
         # Nothing told yet is not the end: else at a cold start calls overtake the commands that open their accounts.
         return stable is not None and self._position >= stable
 
     def report(self, now_s: float) -> None:
         """Lag in records and seconds, and the distance that an open transaction makes."""
-        highwater = self._consumer.highwater(self._partition)
+        highwater = self.consumer.highwater(self._partition)
         if highwater is None:
             return
         topic, number = self._partition.topic, str(self._partition.partition)
@@ -85,17 +84,17 @@ class Input:
         LAG_RECORDS.labels("ledger", topic, number).set(behind)
         oldest_ms = self.ready[0].now_ms if self.ready else None
         LAG_SECONDS.labels("ledger", topic, number).set(max(0.0, now_s - oldest_ms / 1000) if oldest_ms else 0.0)
-        stable = self._consumer.last_stable_offset(self._partition)
+        stable = self.consumer.last_stable_offset(self._partition)
         if stable is not None and stable >= 0:
             UNSTABLE_RECORDS.labels(topic, number).set(max(0, highwater - stable))
 
     async def _fetch(self, wait_ms: int) -> None:
         try:
-            fetched = await self._consumer.getmany(self._partition, timeout_ms=wait_ms)
+            fetched = await self.consumer.getmany(self._partition, timeout_ms=wait_ms)
         except OffsetOutOfRangeError as error:
-            beginning = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+            beginning = (await self.consumer.beginning_offsets([self._partition]))[self._partition]
             raise WorkerMustStop(self._trimmed(self._last_offset + 1, beginning)) from error
-        self._position = await self._consumer.position(self._partition)
+        self._position = await self.consumer.position(self._partition)
         for record in fetched.get(self._partition, ()):
             self.ready.append(self._checked(record))
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, ProducerFenced
 
 from pipeline.base import metrics_io as metrics
-from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop
+from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, stop_clients
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken
@@ -35,7 +35,6 @@ log = structlog.get_logger(__name__)
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 _FAILURES_BEFORE_PARKING = 3
 _BACKOFF_S_MAX = 30.0
-_CLOSE_TIMEOUT_S = 3.0
 _REPORT_INTERVAL_S = 1.0
 # aiokafka's sequence numbers wrap wrongly after 2^31 records: at 50,000 a second that is 12 hours.
 _PRODUCER_AGE_S_MAX = 6 * 3600
@@ -81,6 +80,7 @@ class LedgerPartition:
         self._failed_at: tuple[int, int] | None = None
         self._failure_count = 0
         self._drop_count = 0
+        self._closing = False
         self._in_slice = False
         self._position = (0, 0)
         self._us_per_record = 25.0
@@ -101,6 +101,7 @@ class LedgerPartition:
 
     async def close(self) -> None:
         await self.hold()
+        self._closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -116,7 +117,9 @@ class LedgerPartition:
             except (InvariantBroken, WorkerMustStop) as error:
                 await self._on_fatal(error)
                 return
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if self._closing:
+                    raise
                 if self._must_park(error):
                     return
                 self._drop_count += 1
@@ -147,8 +150,9 @@ class LedgerPartition:
             )
             await self._slices(ledger, producer, commands, cdrs)  # 4
         finally:
-            closing = [stream.close() for stream in inputs] + [producer.stop()]
-            await asyncio.wait([asyncio.ensure_future(step) for step in closing], timeout=_CLOSE_TIMEOUT_S)
+            for stream in inputs:
+                stream.cancel()
+            await stop_clients(*(stream.consumer for stream in inputs), producer)
 
     def _input(self, name: str, *, is_command: bool) -> Input:
         partition = TopicPartition(self._settings.topic(name), self.number)
@@ -235,7 +239,7 @@ class LedgerPartition:
         while not await self._membership().confirm(self.number):  # noqa: ASYNC110  # only the coordinator can tell
             await asyncio.sleep(delay_s)
 
-    def _must_park(self, error: Exception) -> bool:
+    def _must_park(self, error: BaseException) -> bool:
         """Notes a failure; True when it is the third at the same offsets."""
         if isinstance(error, _FENCED):
             metrics.PARTITIONS_DROPPED.labels("fenced").inc()

@@ -18,14 +18,13 @@ async def restore(ledger: Ledger, *, clients: KafkaClients, settings: Settings) 
     number = ledger.partition
     table = TopicPartition(settings.topic(CREDIT_TABLE), number)
     end_offset = await clients.high_watermark(table)
-    consumer = clients.reader()
-    await consumer.start()
-    try:
+    # A consumer for each topic: a question about offsets would wait behind the other's running fetch.
+    async with clients.reading() as consumer:
         checkpoint, decided_ms = await _restore_table(ledger, consumer, table, end_offset, settings)
-        seen = TopicPartition(settings.topic(SEEN_CALLS), number)
-        await _restore_seen(ledger, consumer, seen, await clients.high_watermark(seen), decided_ms, settings)
-    finally:
-        await consumer.stop()
+    seen = TopicPartition(settings.topic(SEEN_CALLS), number)
+    end_offset = await clients.high_watermark(seen)
+    async with clients.reading() as consumer:
+        await _restore_seen(ledger, consumer, seen, end_offset, decided_ms, settings)
     ledger.resume(checkpoint)
     return checkpoint
 
@@ -55,7 +54,7 @@ async def _restore_table(
     if found is None:
         raise WorkerMustStop(
             f"{table.topic} partition {table.partition} holds no checkpoint: for a new ledger type `pstn ledger init`; "
-            "for an old one this is the loss of the books: restore the topic first"
+            "for an old one partitions were added (move to a new prefix) or the books are lost (restore the topic)"
         )
     return Checkpoint.decode(found[0]), found[1]
 
@@ -69,6 +68,8 @@ async def _restore_seen(
     settings: Settings,
 ) -> None:
     """From the first record that the broker took inside the window before the last decision (broker time only)."""
+    if end_offset == 0:
+        return
     window_ms = settings.duplicate_window_days * MS_PER_DAY + CLOCK_BACK_MS_MAX
     start = (await consumer.offsets_for_times({seen: max(0, decided_ms - window_ms)}))[seen]
     if start is not None:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base import metrics_io as metrics
-from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.kafka_io import KafkaClients, stop_clients
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import Consumed
 from pipeline.base.settings_io import Settings
@@ -91,7 +91,7 @@ class DownstreamPartition:
                     "effect_failed", role=self._role, topic=topic.topic, partition=topic.partition, error=repr(error)
                 )
             finally:
-                await consumer.stop()
+                await stop_clients(consumer)
             await asyncio.sleep(min(_BACKOFF_S_MAX, 0.5 * 2 ** min(failures, 10)))
 
     async def _seek(self, consumer: AIOKafkaConsumer, topic: TopicPartition) -> None:
