@@ -62,11 +62,16 @@ class Deck:
         self.tariff = tariff
         self.valid_from_ms = valid_from_ms
         self.table_version = table_version
-        tables = {(direction, ""): _Table() for direction in DIRECTIONS}
+        by_key: dict[tuple[str, str], dict[str, RateRow]] = {(direction, ""): {} for direction in DIRECTIONS}
         for row in rows:
-            tables.setdefault((row.direction, row.number_class), _Table()).add(row)
+            key = (row.direction, row.number_class)
+            by_prefix = by_key.get(key)
+            if by_prefix is None:
+                by_prefix = by_key[key] = {}
+            by_prefix[row.prefix] = row
+        tables = {key: _Table(by_prefix) for key, by_prefix in by_key.items()}
         self.row_count = sum(len(table.by_prefix) for table in tables.values())
-        self._any = {direction: _Candidates(_Table(), tables[direction, ""]) for direction in DIRECTIONS}
+        self._any = {direction: _Candidates(_Table({}), tables[direction, ""]) for direction in DIRECTIONS}
         self._of_class: dict[str, dict[str, _Candidates]] = {direction: {} for direction in DIRECTIONS}
         for (direction, number_class), own in tables.items():
             if number_class:
@@ -97,30 +102,27 @@ class Deck:
 
 
 class _Table:
-    """The rows of one direction and class, by prefix and by the first digits of the prefix."""
+    """The rows of one direction and class, by prefix and in order of prefix."""
 
-    __slots__ = ("_ordered", "by_lead", "by_prefix")
+    __slots__ = ("_in_order", "_ordered", "by_prefix")
 
-    def __init__(self) -> None:
-        self.by_prefix: dict[str, RateRow] = {}
-        self.by_lead: dict[str, list[RateRow]] = {}
+    def __init__(self, by_prefix: dict[str, RateRow]) -> None:
+        self.by_prefix = by_prefix
+        self._in_order = sorted(by_prefix)
         self._ordered: dict[tuple[str, int], _Ordered] = {}
 
-    def add(self, row: RateRow) -> None:
-        self.by_prefix[row.prefix] = row
-        lead = row.prefix[:LEAD_DIGITS]
-        if lead in self.by_lead:
-            self.by_lead[lead].append(row)
-        else:
-            self.by_lead[lead] = [row]
+    def under(self, lead: str) -> list[RateRow]:
+        """The rows whose prefix begins with `lead`, in order of prefix."""
+        low = bisect_left(self._in_order, lead)
+        high = bisect_left(self._in_order, lead + _AFTER_DIGITS, low)
+        return [self.by_prefix[prefix] for prefix in self._in_order[low:high]]
 
     def has_other_price(self, known: str, size: int, price: tuple[int, int] | None) -> bool:
         """Whether a row of up to `size` digits that goes on where `known` ends has another price than `price`."""
         lead = known[:LEAD_DIGITS] if len(known) >= LEAD_DIGITS else ""
         ordered = self._ordered.get((lead, size))
         if ordered is None:
-            rows = self.by_lead.get(lead, ()) if lead else self.by_prefix.values()
-            ordered = self._ordered[lead, size] = _Ordered(rows, size)
+            ordered = self._ordered[lead, size] = _Ordered(self.under(lead), size)
         return ordered.has_other_price(known, price)
 
 
@@ -167,12 +169,12 @@ class _Candidates:
             bucket = self._buckets[lead] = _Bucket(rows, shorter, self.prefix_size_max)
         return bucket
 
-    def _merged(self, lead: str) -> Iterable[RateRow]:
-        own, unclassed = self.own.by_lead.get(lead, ()), self.unclassed.by_lead.get(lead, ())
+    def _merged(self, lead: str) -> list[RateRow]:
+        own, unclassed = self.own.under(lead), self.unclassed.under(lead)
         if not own or not unclassed:
             return own or unclassed
         taken = self.own.by_prefix
-        return [*own, *(row for row in unclassed if row.prefix not in taken)]
+        return sorted([*own, *(row for row in unclassed if row.prefix not in taken)], key=_prefix)
 
     def _row(self, known: str) -> RateRow | None:
         own, unclassed = self.own.by_prefix, self.unclassed.by_prefix
@@ -197,11 +199,12 @@ class _Bucket:
     __slots__ = ("_digits_end", "_rows", "_starts")
 
     def __init__(self, rows: Iterable[RateRow], shorter: RateRow | None, digits_end: int) -> None:
-        """`shorter`: the row that matches the whole bucket from above. `digits_end`: digits known of every number."""
+        """`rows`: in order of prefix. `shorter`: the row that matches the whole bucket from above. `digits_end`: digits
+        known of every number."""
         widths = [10 ** max(0, digits_end - size) for size in range(digits_end + 1)]
         starts, owners = [0], [shorter]
         ends, enclosing = [widths[LEAD_DIGITS]], [shorter]  # the intervals around the current row, outermost first
-        for row in sorted(rows, key=_prefix):
+        for row in rows:
             width = widths[len(row.prefix)]
             start = int(row.prefix[LEAD_DIGITS:] or "0") * width
             while ends[-1] <= start:  # what ended before this row is over: what encloses it goes on
@@ -235,7 +238,7 @@ class _Ordered:
     __slots__ = ("_next_other", "_prefixes", "_price_ids", "_prices")
 
     def __init__(self, rows: Iterable[RateRow], size: int) -> None:
-        ordered = sorted((row for row in rows if len(row.prefix) <= size), key=_prefix)
+        ordered = [row for row in rows if len(row.prefix) <= size]
         self._prefixes = [row.prefix for row in ordered]
         self._price_ids: dict[tuple[int, int], int] = {}
         ids = self._price_ids
