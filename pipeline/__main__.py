@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli import ledger, report, topics
+from pipeline.cli import ledger, report, tables, topics
 from pipeline.cli.demo import demo
 from pipeline.cli.simulate import simulate
 from pipeline.cli.worker import worker
@@ -21,6 +21,7 @@ cli.command()(demo)
 cli.command()(worker)
 cli.command()(simulate)
 cli.add_typer(report.app, name="report")
+cli.add_typer(tables.app, name="tables")
 
 
 def main() -> None:
