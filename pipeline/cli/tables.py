@@ -123,7 +123,9 @@ def import_command(
     description: Annotated[str | None, typer.Option(help="of a new tariff: say so here if it is a proxy")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a deck of that date")] = False,
 ) -> None:
-    """Turn a published deck into a dated one. Columns, by name and in any order, are those of either form:
+    """Turn a published deck into a dated one of a tariff.
+
+    Columns are bound by name, in any order; two forms are known:
 
     Destination Name, Destination Type, Country, Prefix, Price / min;
 
