@@ -59,7 +59,7 @@ def read_scenario(path: Path) -> Iterator[Line]:
     with _opened(path) as file:
         for number, text in enumerate(file, 1):
             try:
-                yield _line(text)
+                yield parse_line(text)
             except (ValueError, RecursionError) as error:
                 raise ScenarioError(f"{path}:{number}: {error}") from None
 
@@ -73,7 +73,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _line(text: bytes) -> Line:
+def parse_line(text: bytes) -> Line:
+    """One line of a scenario. ValueError when it is no JSON or no record; a bad call or command is a `refusal`."""
     try:
         record = json.loads(text, parse_int=_whole_number, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

@@ -1,0 +1,423 @@
+"""Money and minutes of an account over time; the golden scenarios show the rules, these their edges."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from pipeline.base.rules import Rules
+from pipeline.debit.retention import REFUND_MEMORY_MS
+from tests.ledger_world import BERLIN, CUBA, SEATTLE, VANCOUVER, World, ended, kinds, refused
+
+
+def payg(rules: Rules | None = None, **terms: object) -> World:
+    world = World(rules, **terms)
+    world.user("MCOPSTN_PAYG_1")
+    return world
+
+
+def balance(world: World) -> int:
+    return world.account["balance_micros"]
+
+
+def test_d4_a_pool_grows_and_shrinks_with_its_users():
+    """The counters follow every way in which a user comes, moves and goes."""
+    world = World()
+    world.user("MCOPSTN5", "MCOPSTNPP")
+    world.user("MCOPSTN5", user_id="u2", country="PR")
+    world.user("MCOPSTN5", user_id="u3", country="DE")
+
+    def left() -> int:
+        return 10_000 - world.call(SEATTLE, 10_000, start_time="2026-02-10T00:00:00Z").rated.charged_minutes
+
+    world.funds(10**12)
+    assert left() == 240
+    world.user("MCOPSTN5", user_id="u3", country="US")
+    assert left() == 120
+    world.command("assign_licences", user_ids=["u4", "u2"], add=["MCOPSTN6"], remove=["MCOPSTN5"])
+    world.command("assign_licences", user_ids=["u2"], add=["MCOPSTN5"], remove=["MCOPSTN6"])
+    assert left() == 0
+    world.open(country="PR")
+    world.user("MCOPSTN5", user_id="u5")
+    assert left() == 120
+    world.command("remove_user", user_id="u5")
+    world.user("MCOPSTN5", user_id="u6")
+    assert left() == 0
+
+
+def test_d4_the_tenants_country_moves_its_users_without_one():
+    """Users without a country are the tenant's; a repeated open_account must move them to the other pool."""
+    world = World(country="DE")
+    world.user("MCOPSTN5")
+    assert world.call(BERLIN).rated.pool_id == "A:DE:MCOPSTN5:domestic:2026-03"
+    world.open(country="US")
+    assert world.call(SEATTLE, 120).rated.pool_id == "A:US+PR:MCOPSTN5:domestic:2026-03"
+
+
+def test_d4_a_usage_country_override_draws_on_that_countrys_pool_which_may_be_empty():
+    """The user counts at home only."""
+    world = World()
+    world.user("MCOPSTN1", "MCOPSTNPP")
+    world.funds(10**6)
+    assert ended(world.call(BERLIN, usage_country="DE")) == ("charged", None, "MCOPSTNPP")
+    assert world.account["pools"] == []
+
+
+def test_r23_as_a_setting_either_quota_closes_the_other():
+    """The text does not settle it; the default keeps them apart."""
+    for closes, outcome in ((False, "included"), (True, "charged")):
+        world = World(Rules(international_quota_closes_domestic=closes))
+        world.user("MCOPSTN2", "MCOPSTNPP")
+        world.funds(10**9)
+        assert ended(world.call(BERLIN, 600))[0] == "included"
+        assert ended(world.call(SEATTLE))[0] == outcome
+
+
+def test_r23_a_plan_without_an_international_quota_is_not_closed_by_it():
+    """A quota of size 0 never came to an end."""
+    world = World(Rules(international_quota_closes_domestic=True), country="IT")
+    world.user("MCOPSTN2", country="US")
+    assert ended(world.call(SEATTLE))[0] == "included"
+
+
+def test_d6_an_unpaid_split_has_used_the_pool():
+    """Whatever the credits say, the minutes are gone; a split without a fee in its price."""
+    world = World()
+    world.user("MCOPSTN5")
+    call = world.call(SEATTLE, 130).rated
+    assert (call.outcome, call.reason, call.pool_minutes, call.charged_minutes) == (
+        "unpaid",
+        "no_account_funding",
+        120,
+        0,
+    )
+    assert world.account["pools"][0]["used_minutes"] == 120
+
+
+def test_d8_the_last_call_overdraws_and_new_funds_settle_that_first():
+    """R61; the lot keeps what the overdraft leaves of it."""
+    world = payg()
+    world.funds(10_000)
+    call = world.call(BERLIN, 2).rated
+    assert (call.overdraft_micros, call.balance_after_micros) == (11_000, -11_000)
+    assert [use.lot_id for use in call.lots] == ["c3"]
+    (entry,) = world.funds(15_000, command_id="more").entries
+    assert [tuple(side) for side in entry.postings] == [
+        ("payments", -15_000), ("credits:overdraft", 11_000), ("credits:more", 4_000),
+    ]  # fmt: skip
+    assert balance(world) == 4_000
+
+
+def test_d8_funds_that_the_overdraft_swallows_leave_an_empty_lot():
+    """Its id must still not be used twice."""
+    world = payg()
+    world.funds(10_000)
+    world.call(BERLIN, 10)
+    assert kinds(world.funds(50_000, command_id="gone")) == ["funds_added"]
+    assert world.account["lots"][1] | {"purchased_at": 0, "expires_at": 0} == {
+        "lot_id": "gone", "purchased_at": 0, "expires_at": 0, "remaining_micros": 0,
+    }  # fmt: skip
+    assert kinds(world.funds(50_000, at="2026-04-02T00:00:00Z", command_id="gone")) == []
+    assert balance(world) == -45_000
+
+
+def test_d8_what_started_before_the_suspension_is_still_debited():
+    """Started the millisecond before: debited; at that instant: unpaid."""
+    world = payg()
+    world.funds(10_500)
+    assert kinds(world.call(at="2026-03-02T10:00:00Z")) == ["balance_zero", "service_suspended"]
+    later = "2026-03-02T11:00:00Z"
+    assert ended(world.call(at=later, start_time="2026-03-02T09:59:59.999Z"))[0] == "charged"
+    assert ended(world.call(at=later, start_time="2026-03-02T10:00:00Z"))[:2] == ("unpaid", "balance_not_positive")
+
+
+def test_r60_without_overdraft_only_what_the_balance_holds_is_debited():
+    """The setting for tenants whose running calls are cut."""
+    world = payg(Rules(overdraft_allowed=False))
+    world.funds(20_000)
+    assert ended(world.call(BERLIN, 2))[:2] == ("unpaid", "balance_not_positive")
+    assert ended(world.call(BERLIN, 1))[0] == "charged"
+    assert balance(world) == 9_500
+
+
+def test_d10_lots_expire_by_their_own_time_even_when_the_younger_goes_first():
+    """Bought on 29 Feb at 00:00 it ends on 28 Feb at 00:00, before one of 28 Feb at 12:00 of the year before."""
+    world = World()
+    world.funds(1_000, purchased_at="2028-02-28T12:00:00Z", command_id="old")
+    world.funds(1_000, purchased_at="2028-02-29T00:00:00Z", command_id="leap")
+    expired = [
+        [event.details["lot_id"] for event in world.tick(at).events if event.kind == "lot_expired"]
+        for at in ("2029-02-27T23:59:59Z", "2029-02-28T00:00:00Z", "2029-02-28T12:00:00Z")
+    ]
+    assert expired == [[], ["leap"], ["old"]]
+
+
+def test_d10_a_forfeiture_that_leaves_nothing_suspends_from_the_instant_of_expiry():
+    """A call that started before that instant is debited although the record comes later."""
+    world = payg()
+    world.funds(1_000, purchased_at="2025-03-02T06:00:00Z")
+    call = world.call(at="2026-03-02T08:00:00Z", start_time="2026-03-02T05:59:00Z")
+    assert kinds(call) == ["lot_expired", "balance_zero", "service_suspended"]
+    assert ended(call)[0] == "charged"
+    assert ended(world.call(at="2026-03-02T08:00:00Z", start_time="2026-03-02T06:00:00Z"))[0] == "unpaid"
+
+
+def test_d11_one_request_is_in_flight_and_the_back_off_grows():
+    """1 h, 6 h, then 24 h each; a tick is enough for the retry."""
+    world = payg()
+    asked = world.recharge(5_000, 100_000, at="2026-03-02T00:00:00Z")
+    assert kinds(asked) == ["recharge_requested"]
+    assert asked.events[0].details == {
+        "recharge_id": "A:account-commands:10:2", "payment_method": "card",
+        "enterprise_agreement_no": "EA-1", "purchase_order_no": "PO-9",
+    }  # fmt: skip
+    assert kinds(world.tick("2026-03-03T00:00:00Z")) == []
+    waits, request = [], asked.events[-1]
+    hours = 24
+    for _ in range(4):
+        failed_at = hours
+        assert kinds(world.answer(request.details["recharge_id"], stamp(hours), succeeded=False)) == ["recharge_failed"]
+        while not (events := world.tick(stamp(hours)).events):
+            hours += 1
+        waits.append(hours - failed_at)
+        request = events[-1]
+    assert waits == [1, 6, 24, 24]
+
+
+def stamp(hours: int) -> str:
+    return f"2026-03-{2 + hours // 24:02d}T{hours % 24:02d}:00:00Z"
+
+
+def test_d11_a_success_brings_the_lot_and_ends_the_back_off():
+    """Also the late success of a request that had failed, and then no second time."""
+    world = payg()
+    first = world.recharge(5_000, 100_000).events[-1].details["recharge_id"]
+    world.answer(first, "2026-03-02T01:00:00Z", succeeded=False)
+    second = world.tick("2026-03-02T02:00:00Z").events[-1].details["recharge_id"]
+    late = world.answer(first, "2026-04-06T01:00:00Z")
+    assert kinds(late) == ["recharge_succeeded"]
+    assert late.entries[0].recharge_id == first and balance(world) == 100_000
+    assert refused(world.answer(first)) == "recharge_unknown"
+    assert kinds(world.answer(second)) == ["recharge_succeeded"]
+    assert balance(world) == 200_000
+
+
+def test_d11_a_success_35_days_and_a_moment_after_the_failure_is_unknown():
+    """By then an operator has to look at it."""
+    world = payg()
+    first = world.recharge(5_000, 100_000).events[-1].details["recharge_id"]
+    world.answer(first, "2026-03-02T01:00:00Z", succeeded=False)
+    assert refused(world.answer(first, "2026-04-06T01:00:00.001Z")) == "recharge_unknown"
+
+
+def test_d12_the_budget_counts_what_did_not_fail_and_says_once_a_month_when_it_is_reached():
+    """A failed request gives its amount back; a new month begins at nothing."""
+    world = payg()
+    first = world.recharge(5_000, 100_000, monthly_budget_micros=100_000).events[-1].details["recharge_id"]
+    assert kinds(world.answer(first, "2026-03-02T01:00:00Z", succeeded=False)) == ["recharge_failed"]
+    second = world.tick("2026-03-02T02:00:00Z").events[-1].details["recharge_id"]
+    world.answer(second, "2026-03-02T03:00:00Z")
+    assert kinds(world.call(CUBA, at="2026-03-02T04:00:00Z")) == [
+        "balance_zero", "service_suspended", "recharge_budget_reached",
+    ]  # fmt: skip
+    assert kinds(world.tick("2026-03-31T23:59:59Z")) == []
+    assert kinds(world.tick("2026-04-01T00:00:00Z")) == ["recharge_requested"]
+
+
+def test_r69_an_account_that_turns_post_paid_while_suspended_is_restored():
+    """By its agreement, or by switching auto-recharge off under a post-paid agreement."""
+    world = payg()
+    world.funds(10_500)
+    world.call()
+    world.recharge(0, 1)
+    assert kinds(world.open(agreement="postpaid")) == []
+    assert kinds(world.recharge(0, 1, enabled=False)) == ["service_restored"]
+    assert world.account["suspended"] is False
+
+
+def test_d9_overdraft_stays_and_the_whole_call_is_post_paid():
+    """A balance below zero pays nothing; nothing of it is billed twice."""
+    world = payg()
+    world.funds(10_000)
+    world.call(BERLIN, 2)
+    world.open(agreement="postpaid", overage_enabled=True)
+    call = world.call().rated
+    assert (call.outcome, call.debited_micros, call.postpaid_micros) == ("postpaid", 0, 10_500)
+    assert balance(world) == -11_000
+
+
+def test_refunds_of_both_parts_are_two_entries_and_no_funding():
+    """The debited part is a lot of today; the receivable is reversed; an account that was never funded stays so."""
+    world = payg()
+    applied = world.refund("k1", 700, 300)
+    assert [entry.kind for entry in applied.entries] == ["refund", "refund"]
+    assert [event.amount_micros for event in applied.events] == [1_000]
+    assert balance(world) == 700
+    assert ended(world.call())[:2] == ("unpaid", "no_account_funding")
+
+
+def test_a_call_is_refunded_once_in_400_days():
+    """Remembered in records of its own, forgotten in their order when a later refund comes."""
+    world = payg()
+    for usage_id in ("k1", "k2", "k3"):
+        world.refund(usage_id, 0, 5)
+    assert refused(world.refund("k2", 0, 5, at="2027-04-06T00:00:00Z")) == "already_refunded"
+    assert REFUND_MEMORY_MS == 400 * 86_400_000
+    assert refused(world.refund("k2", 0, 5, at="2027-04-06T00:00:00.001Z")) is None
+    assert refused(world.refund("k2", 0, 5)) == "already_refunded"
+    assert refused(world.refund("k1", 0, 5)) is None
+
+
+def test_months_of_which_no_call_can_come_any_more_are_dropped():
+    """The account must not grow by a record a month for ever."""
+    world = World()
+    world.user("MCOPSTN5", at="2026-01-31T00:00:00Z")
+    for at in ("2026-01-31T12:00:00Z", "2026-03-01T12:00:00Z", "2026-06-01T12:00:00Z"):
+        world.call(SEATTLE, at=at)
+    months = [[pool["pool_id"][-7:] for pool in (world.tick(at), world.funds(1, at=at), world.account)[2]["pools"]]
+              for at in ("2027-03-07T23:59:59Z", "2027-03-08T00:00:00Z", "2028-01-01T00:00:00Z")]  # fmt: skip
+    assert months == [["2026-01", "2026-03", "2026-06"], ["2026-03", "2026-06"], []]
+
+
+def test_a_users_own_months_are_dropped_with_his_next_one():
+    """MCOPSTN8 pools and monthly spend live in the user's record."""
+    world = World()
+    world.user("MCOPSTN8", at="2026-01-31T00:00:00Z")
+    world.call(SEATTLE, at="2026-01-31T12:00:00Z")
+    world.call(SEATTLE, at="2027-05-01T12:00:00Z")
+    assert [pool["pool_id"] for pool in world.account["pools"]] == ["A:US+PR:MCOPSTN8:domestic:2027-05:u1"]
+
+
+def test_r63_the_cap_stops_own_calls_only_and_says_so_once_a_month():
+    """One call may pass it; meetings are not counted; the month is that of the call's start."""
+    world = World()
+    world.user("MCOPSTN_PAYG_1", "MCOPSTNPP", spend_cap_micros=20_000)
+    world.funds(10**6)
+    assert [kinds(world.call()) for _ in range(2)] == [[], ["spend_cap_reached"]]
+    assert ended(world.call())[:2] == ("unpaid", "spend_cap_reached")
+    assert ended(world.call(call_type="conf_out"))[0] == "charged"
+    assert ended(world.call(start_time="2026-02-28T23:59:00Z"))[0] == "charged"
+    world.user("MCOPSTN_PAYG_1", "MCOPSTNPP", spend_cap_micros=30_000)
+    assert kinds(world.call()) == []
+    assert ended(world.call())[:2] == ("unpaid", "spend_cap_reached")
+
+
+def test_r48_rate_missing_is_said_once_a_day_and_country():
+    """Of `now`, in UTC; a clock that goes back a day does not say it again."""
+    world = payg()
+    ats = ("2026-03-02T23:59:59Z", "2026-03-02T23:59:59Z", "2026-03-03T00:00:00Z", "2026-03-02T23:59:59Z")
+    said = [kinds(world.call("+33512345678", at=at, start_time="2026-03-02T12:00:00Z")) for at in ats]
+    assert said == [["rate_missing"], [], ["rate_missing"], []]
+    assert kinds(world.call("+3511234567890")) == ["rate_missing"]
+
+
+def test_d13_the_events_of_one_record_come_in_their_order():
+    """Forfeiture, the call's own, pool, cap, balance, recharge: one call that does it all."""
+    world = World()
+    world.user("MCOPSTN5", "MCOPSTNPP", spend_cap_micros=1)
+    world.funds(10, purchased_at="2025-03-02T06:00:00Z", command_id="gone")
+    world.recharge(1, 100)
+    world.funds(10, purchased_at="2025-03-20T00:00:00Z", command_id="soon")
+    applied = world.call(VANCOUVER, 200, at="2026-03-02T12:00:00Z")
+    assert kinds(applied) == [
+        "lot_expiring", "lot_expired", "pool_at_80", "pool_exhausted", "spend_cap_reached", "balance_zero",
+        "service_suspended", "recharge_requested",
+    ]  # fmt: skip
+    assert [event.event_index for event in applied.events] == list(range(8))
+    assert len({event.event_id for event in applied.events}) == 8
+    assert [entry.kind for entry in applied.entries] == ["forfeiture", "usage"]
+
+
+def test_a_refused_command_changes_nothing_and_its_id_is_not_remembered():
+    """Not even lots whose time has come are forfeited by it."""
+    world = World()
+    world.funds(100, purchased_at="2025-03-02T06:00:00Z")
+    bad = world.command("add_funds", "2026-03-03T00:00:00Z", "x", **funds_fields(currency="EUR"))
+    assert refused(bad) == "currency_mismatch" and (bad.events, bad.entries) == ((), ())
+    assert balance(world) == 100
+    assert kinds(world.command("add_funds", None, "x", **funds_fields(currency="USD"))) == [
+        "lot_expired",
+        "funds_added",
+    ]
+    again = world.command("add_funds", None, "x", **funds_fields(currency="EUR"))
+    assert (again.rejected, again.events) == (None, ())
+
+
+def funds_fields(currency: str) -> dict[str, object]:
+    return {
+        "amount_micros": 5, "currency": currency, "purchased_at": "2026-03-02T00:00:00Z", "payment_method": "other",
+        "enterprise_agreement_no": None, "purchase_order_no": None, "reference": "r",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        ("set_user", {"licences": ["NOPE"]}, "command_invalid"),
+        ("set_user", {"dial_out_policy": "NOPE"}, "command_invalid"),
+        ("remove_user", {"user_id": "u9"}, "user_unknown"),
+        ("assign_licences", {"user_ids": ["u1"], "add": ["NOPE"], "remove": []}, "command_invalid"),
+        ("assign_licences", {"user_ids": ["u8", "u9"], "add": [], "remove": []}, "user_unknown"),
+        ("set_purchased_licences", {"sku": "NOPE", "count": 1}, "command_invalid"),
+        (
+            "recharge_result",
+            {"recharge_id": "A:cdrs:1:1", "succeeded": False, "reason": "no", "paid_at": None},
+            "recharge_unknown",
+        ),
+        ("open_account", {"tariff": "NOPE"}, "command_invalid"),
+        ("open_account", {"tariff": "hold_ppm_usd"}, "command_invalid"),
+        ("open_account", {"tariff_per_minute_conferencing": "hold_usd"}, "command_invalid"),
+        ("open_account", {"dial_out_policy": "NOPE"}, "command_invalid"),
+        ("open_account", {"tariff": "hold_eur"}, "currency_mismatch"),
+        ("open_account", {"tariff": "hold_eur", "currency": "EUR"}, "currency_mismatch"),
+        ("open_account", {"currency": "EUR", "tariff": "hold_eur", "dial_out_policy": "NOPE"}, "command_invalid"),
+    ],
+)  # fmt: skip
+def test_a_command_that_cannot_be_obeyed_has_its_reason(kind, fields, reason):
+    """What needs the tables is looked at before the currency, and both before users."""
+    world = payg()
+    before = world.account
+    makers = {"set_user": world.user, "open_account": world.open}
+    applied = makers[kind](**fields) if kind in makers else world.command(kind, **fields)
+    assert refused(applied) == reason
+    assert world.account == before
+
+
+def test_of_assign_licences_the_known_users_are_done_and_the_others_named():
+    """A bulk command with a typing error must not stop the rest."""
+    world = World()
+    world.user()
+    applied = world.command("assign_licences", command_id="bulk", user_ids=["u9", "u1"], add=["MCOPSTN5"], remove=[])
+    assert refused(applied) == "user_unknown" and "u9" in applied.rejected.detail
+    assert ended(world.call(SEATTLE))[0] == "included"
+
+
+def test_calls_that_started_before_a_user_was_removed_are_still_rated():
+    """The record stays; removing him again is an error, setting him again brings him back."""
+    world = payg()
+    world.funds(10**6)
+    world.command("remove_user", "2026-03-02T12:00:00Z", user_id="u1")
+    assert ended(world.call(start_time="2026-03-02T11:59:59.999Z"))[0] == "charged"
+    assert refused(world.call(start_time="2026-03-02T12:00:00Z")) == "user_unknown"
+    assert refused(world.command("remove_user", user_id="u1")) == "user_unknown"
+    world.user("MCOPSTN_PAYG_1")
+    assert ended(world.call(start_time="2026-03-02T12:00:00Z"))[0] == "charged"
+
+
+def test_every_entry_sums_to_zero_and_together_they_are_the_balance():
+    """Conservation over a life of funding, use, overdraft, refund and forfeiture."""
+    world = payg()
+    steps = [world.funds(30_000, at="2025-04-02T00:00:00Z"), world.call(BERLIN, 2, at="2025-05-01T00:00:00Z")]
+    steps += [world.call(CUBA), world.refund("k4", 5_000), world.funds(2_000_000), world.call(BERLIN, 9)]
+    steps += [world.tick("2026-05-02T00:00:00Z"), world.call(BERLIN)]
+    entries = [entry for step in steps for entry in step.entries]
+    assert {entry.kind for entry in entries} == {"funding", "usage", "refund", "forfeiture"}
+    credits = 0
+    for entry in entries:
+        assert sum(amount for _, amount in entry.postings) == 0
+        assert all(amount != 0 for _, amount in entry.postings)
+        credits += sum(amount for account, amount in entry.postings if account.startswith("credits:"))
+    assert credits == balance(world)
+    assert all(type(amount) is int for entry in entries for _, amount in entry.postings)
+    assert all(a.applied_seq <= b.applied_seq for a, b in pairwise(entries))
