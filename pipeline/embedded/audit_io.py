@@ -9,7 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka import TopicPartition as GroupPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.kafka_io import KafkaClients, stop_clients
 from pipeline.base.settings_io import Role, Settings
 from pipeline.base.topics import COMMANDS
 from pipeline.embedded.audit import TOPICS, Audit, Message
@@ -41,8 +41,8 @@ class AuditReader:
 
     async def run(self) -> None:
         """Reads until it is cancelled. OffsetOutOfRangeError when the broker dropped what was not read yet."""
-        await self._consumer.start()
         try:
+            await self._consumer.start()
             partitions = self._partitions(TOPICS)
             self._consumer.assign(partitions)
             await self._consumer.seek_to_beginning(*partitions)
@@ -53,7 +53,7 @@ class AuditReader:
                     self._audit.take(self._names[place.topic], place.partition, messages)
                 await asyncio.sleep(0)
         finally:
-            await self._consumer.stop()
+            await stop_clients(self._consumer)
 
     async def is_at_rest(self, cdr_count: int) -> bool:
         """Every one of `cdr_count` CDRs has its result, every command is applied (those that payments answered with

@@ -20,7 +20,7 @@ PARTITION_COUNT = 4
 KEPT_BYTES = 5 * 1024 * 1024
 """Stored bytes of one partition beyond which its oldest batches are dropped."""
 
-FETCH_WAIT_MS_MAX = 50
+FETCH_WAIT_MS_MAX = 100
 """For consumers: a fetch that finds nothing is held for its whole waiting time, even when a record comes meanwhile."""
 
 _ANSWER_S_MAX = 10

@@ -162,7 +162,7 @@ def _funding(plan: Plan, customer: Customer) -> Iterator[dict[str, object]]:
             yield _auto_recharge(plan, customer, trigger=cost // 4, amount=cost // 2, budget=None)
         case Story.TIGHT:
             yield _funds(plan, customer, "funds", cost // 8, plan.from_ms)
-            yield _auto_recharge(plan, customer, trigger=cost // 16, amount=cost // 16, budget=None)
+            yield _auto_recharge(plan, customer, trigger=cost // 16, amount=cost // 4, budget=None)
         case Story.BUDGETED:
             yield _funds(plan, customer, "funds", cost // 8, plan.from_ms)
             yield _auto_recharge(plan, customer, trigger=cost // 16, amount=cost // 8, budget=cost // 4)

@@ -30,13 +30,13 @@ class SendingFailed(RuntimeError):
 class Switch:
     """A producer of both input topics. Every record is acknowledged, or `flush` raises."""
 
-    def __init__(self, bootstrap: str, prefix: str) -> None:
+    def __init__(self, bootstrap: str, prefix: str, *, linger_ms: int = 20) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
                 "client.id": "pstn-simulate",
                 "enable.idempotence": True,  # a retry must not become a re-sent call of its own
-                "linger.ms": 20,
+                "linger.ms": linger_ms,
                 "compression.type": "gzip",
                 "log_level": 0,
             }
