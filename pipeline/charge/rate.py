@@ -86,7 +86,8 @@ class Situation(NamedTuple):
     since_ms: int
     """Since when the allowances at the call's start hold: any instant of that time gives the same answers."""
     tables: Tables
-    rules: Rules
+    quotas_are_linked: bool
+    """R23: the end of either quota of an international plan closes the other."""
 
 
 _FREE_NOT_CONNECTED = Payment(Pays.NOBODY, "not_connected", is_priced=False)
@@ -136,7 +137,7 @@ def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, paym
         since_ms = allowances_since(start_ms, tables)
         payment = _decide(
             subscriber, family, is_inbound, country.iso2, dialled, number_class, is_toll_free, has_premium_prefix,
-            since_ms, tables, rules,
+            since_ms, tables, rules.international_quota_closes_domestic,
         )  # fmt: skip
     minutes = ceil_div(cdr.duration_s, 60)
     if not payment.is_priced:
@@ -206,7 +207,7 @@ def _decide(
     has_premium_prefix: bool,
     since_ms: int,
     tables: Tables,
-    rules: Rules,
+    quotas_are_linked: bool,
 ) -> Payment:
     """The first step that knows who pays."""
     situation = Situation(
@@ -220,7 +221,7 @@ def _decide(
         has_premium_prefix,
         since_ms,
         tables,
-        rules,
+        quotas_are_linked,
     )
     for step in STEPS:
         payment = step(situation)
@@ -289,7 +290,7 @@ def _calling_plan(call: Situation) -> Payment:
     if plan.kind == "calling_payg" or not has_pool:
         return credits
     claim = plan_claim(plan, call.country, scope, call.since_ms, call.tables)
-    if call.rules.international_quota_closes_domestic and plan.kind == "calling_international":
+    if call.quotas_are_linked and plan.kind == "calling_international":
         claim = either_quota_closes(claim, plan, call.country, call.since_ms, call.tables)
     return credits._replace(pays=Pays.POOL, pool=claim)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY, next_month_starts_at
+from pipeline.base.ids import account_key, user_key
 from pipeline.base.reject import InvariantBroken
 from pipeline.charge.subscriber import Subscriber, Terms
 
@@ -104,6 +105,7 @@ class Account:
         "is_funded",
         "is_suspended",
         "is_switch_announced",
+        "key",
         "lot_count",
         "lots",
         "lots_due_at",
@@ -122,6 +124,7 @@ class Account:
 
     def __init__(self, tenant_id: str, terms: Terms) -> None:
         self.tenant_id = tenant_id
+        self.key = account_key(tenant_id)
         self.terms = terms
         self.lots: list[Lot] = []
         self.lot_count = 0
@@ -150,6 +153,7 @@ class Account:
         """A copy that may be changed."""
         twin = Account.__new__(Account)
         twin.tenant_id = self.tenant_id
+        twin.key = self.key
         twin.terms = self.terms
         twin.lots = self.lots.copy()
         twin.lot_count = self.lot_count
@@ -248,13 +252,25 @@ class UserSettings(NamedTuple):
 
 
 class User:
-    """One user; months and pools are those that a late call could still belong to, never changed in place."""
+    """One user; months and pools are those that a late call could still belong to."""
 
-    __slots__ = ("months", "owner", "pools", "removed_at", "seats", "settings", "subscriber", "tenant_id", "user_id")
+    __slots__ = (
+        "key",
+        "months",
+        "owner",
+        "pools",
+        "removed_at",
+        "seats",
+        "settings",
+        "subscriber",
+        "tenant_id",
+        "user_id",
+    )
 
     def __init__(self, tenant_id: str, user_id: str, settings: UserSettings) -> None:
         self.tenant_id = tenant_id
         self.user_id = user_id
+        self.key = user_key(tenant_id, user_id)
         self.settings = settings
         self.removed_at: int | None = None
         self.seats: tuple[str, ...] = ()
@@ -273,8 +289,9 @@ class User:
         twin.settings = self.settings
         twin.removed_at = self.removed_at
         twin.seats = self.seats
-        twin.months = self.months
-        twin.pools = self.pools
+        twin.months = self.months.copy()
+        twin.pools = self.pools.copy()
+        twin.key = self.key
         twin.subscriber = self.subscriber
         return twin
 

@@ -95,26 +95,29 @@ class SliceWork:
         return Slice(applied, changed, self._seen_now, standing, self._partition, self._partition_count, now_ms)
 
     def _call(self, read: Read, cdr: Cdr, seen: Seen | None) -> Applied:
-        record, books, tenant_id = read.record, self._books, cdr.tenant_id
+        record, _, body, id_digest, content_digest = read
+        books, tenant_id, user_id, callee = self._books, cdr.tenant_id, cdr.user_id, cdr.callee_number
         if partition_of(tenant_id, self._partition_count) != self._partition:
             return self._forward(record, tenant_id, Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, cdr.usage_id))
         account = books.account(tenant_id)
         user = None
-        if cdr.user_id is not None and account is not None and CALL_TYPES[cdr.call_type].looks_up_user:
-            user = books.user(tenant_id, cdr.user_id)
-        if cdr.callee_number is not None and cdr.callee_number[:1] != "+":
+        if user_id is not None and account is not None and CALL_TYPES[cdr.call_type].looks_up_user:
+            user = books.user(tenant_id, user_id)
+        refused = None
+        if callee is not None and callee[:1] != "+":
             refused = calls.wrong_short_number(cdr, account, user)
-            if refused is not None:
-                return self._reject(record, refused)
+        if refused is not None:
+            return self._reject(record, refused)
         if account is None:
             return self._reject(
                 record, Rejected(Reason.TENANT_UNKNOWN, "no account was opened for the tenant", tenant_id, cdr.usage_id)
             )
-        refused = None
-        seen = self._still_seen(read, seen)
+        seen = self._seen_now.get(id_digest) or seen
+        if seen is not None and not self._still_counts(seen, record.now_ms):
+            seen = None
         if seen is None:
             refused = calls.why_refused(cdr, user, record.now_ms, self._rules)
-        elif seen.content != read.digest:
+        elif seen.content != content_digest:
             detail = "a call with this usage_id and other content was rated inside the duplicate window"
             refused = Rejected(Reason.USAGE_ID_REUSED, detail, tenant_id, cdr.usage_id)
         if refused is not None:
@@ -125,8 +128,8 @@ class SliceWork:
             turn, cdr, is_duplicate=seen is not None, tables=self._tables, rules=self._rules, version=self._version
         )
         if seen is None:
-            self._remember(read)
-        return _make_applied((rated, read.body, turn.events, turn.entries, None, None))
+            self._seen_now[id_digest] = _make_seen((record.now_ms, content_digest))
+        return _make_applied((rated, body, turn.events, turn.entries, None, None))
 
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
         record, tenant_id = read.record, command.tenant_id
@@ -138,9 +141,10 @@ class SliceWork:
         account = self._books.account(tenant_id)
         if account is None:
             return self._first_command(read, command)
-        if self._still_seen(read, seen) is not None or (
-            command.kind in ("add_funds", "refund_call") and self._books.has_lot(account, command.command_id)
-        ):
+        seen = self._seen_now.get(read.id) or seen
+        is_repeated = seen is not None and self._still_counts(seen, record.now_ms)
+        makes_a_lot = command.kind in ("add_funds", "refund_call")
+        if is_repeated or (makes_a_lot and self._books.has_lot(account, command.command_id)):
             return _NOTHING
         refused = commands.why_refused(command, account, self._books, record.now_ms, self._tables)
         if refused is not None:
@@ -167,7 +171,7 @@ class SliceWork:
         forget_months(turn, self._rules.call_age_ms_max)
         partly = commands.obey(turn, command, self._tables)
         close(turn)
-        self._remember(read)
+        self._seen_now[read.id] = _make_seen((turn.now_ms, read.digest))
         rejected = None if partly is None else self._reject(read.record, partly).rejected
         return Applied(None, b"", turn.events, turn.entries, rejected)
 
@@ -210,16 +214,7 @@ class SliceWork:
             )
         )
 
-    def _still_seen(self, read: Read, before: Seen | None) -> Seen | None:
-        """What is remembered of an id and still counts: inside the window, and not lost to a clock far back."""
-        seen = self._seen_now.get(read.id) or before
-        if (
-            seen is None
-            or read.record.now_ms - seen.now_ms > self._rules.duplicate_window_ms
-            or seen.now_ms < self._latest_ms - self._kept_ms
-        ):
-            return None
-        return seen
-
-    def _remember(self, read: Read) -> None:
-        self._seen_now[read.id] = _make_seen((read.record.now_ms, read.digest))
+    def _still_counts(self, seen: Seen, now_ms: int) -> bool:
+        """Whether a decision is inside the window, and not lost to a clock that went back far."""
+        is_inside = now_ms - seen.now_ms <= self._rules.duplicate_window_ms
+        return is_inside and seen.now_ms >= self._latest_ms - self._kept_ms

@@ -197,7 +197,7 @@ class Books:
 
     def open_account(self, account: Account) -> None:
         account.owner = self
-        self._accounts[account.tenant_id] = self.changed[account_key(account.tenant_id)] = account
+        self._accounts[account.tenant_id] = self.changed[account.key] = account
 
     def own_account(self, account: Account) -> Account:
         """The slice's own copy of an account, which may be changed."""
@@ -211,8 +211,7 @@ class Books:
 
     def add_user(self, user: User) -> None:
         user.owner = self
-        names = (user.tenant_id, user.user_id)
-        self._users[names] = self.changed[user_key(*names)] = user
+        self._users[user.tenant_id, user.user_id] = self.changed[user.key] = user
 
     def own_user(self, user: User) -> User:
         if user.owner is not self:

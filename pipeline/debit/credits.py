@@ -75,11 +75,13 @@ def pay(turn: Turn, amount_micros: int, usage_id: str) -> Paid:
     if debited_micros:
         lots, overdraft_micros = take(turn, debited_micros)
         postings = [("credits:" + lot_id, -used_micros) for lot_id, used_micros in lots]
-        postings += [("credits:overdraft", -overdraft_micros), ("revenue:usage", debited_micros)]
-        turn.entry("usage", postings, usage_id=usage_id)
+        if overdraft_micros:
+            postings.append(("credits:overdraft", -overdraft_micros))
+        postings.append(("revenue:usage", debited_micros))
+        turn.entry("usage", postings, usage_id)
     if owed_micros:
         postings = [("receivable:postpaid", -owed_micros), ("revenue:usage", owed_micros)]
-        turn.entry("postpaid_usage", postings, usage_id=usage_id)
+        turn.entry("postpaid_usage", postings, usage_id)
     return _make_paid((debited_micros, lots, overdraft_micros, owed_micros))
 
 
@@ -90,7 +92,7 @@ def note_spend(turn: Turn, paid: Paid, month: str, rules: Rules) -> None:
         forget_closed_months(user, turn.now_ms, rules.call_age_ms_max)
     spent_micros, is_cap_announced = user.months.get(month, NO_SPEND)
     spent_micros += paid.debited_micros + paid.postpaid_micros
-    user.months = {**user.months, month: _make_spend((spent_micros, is_cap_announced))}
+    user.months[month] = _make_spend((spent_micros, is_cap_announced))
 
 
 def announce_cap(turn: Turn, month: str) -> None:
@@ -101,6 +103,6 @@ def announce_cap(turn: Turn, month: str) -> None:
     spend = user.months.get(month, NO_SPEND)
     if not spend.is_cap_announced:
         user = turn.write_user()
-        user.months = {**user.months, month: spend._replace(is_cap_announced=True)}
+        user.months[month] = spend._replace(is_cap_announced=True)
         details = {"month": month, "spend_cap_micros": str(user.settings.spend_cap_micros)}
         turn.event("spend_cap_reached", spend.spent_micros, details, user.user_id)

@@ -62,7 +62,8 @@ def add(turn: Turn, lot_id: str, amount_micros: int, purchased_at: int) -> list[
         _note_due(account)
     else:
         turn.spend_lot(lot)
-    return [("credits:overdraft", settled_micros), ("credits:" + lot_id, remaining_micros)]
+    sides = (("credits:overdraft", settled_micros), ("credits:" + lot_id, remaining_micros))
+    return [side for side in sides if side[1]]
 
 
 def take(turn: Turn, amount_micros: int) -> tuple[tuple[LotUse, ...], int]:

@@ -64,7 +64,7 @@ def draw(turn: Turn, claim: PoolClaim, month: str, minutes: int, tables: Tables,
         user = turn.write_user()
         if (month, claim.name) not in user.pools:
             forget_closed_months(user, turn.now_ms, rules.call_age_ms_max)
-        user.pools = {**user.pools, (month, claim.name): after}
+        user.pools[month, claim.name] = after
     else:
         own_month(turn, month).pools[claim.name] = after
     return Draw(pool_id, taken, size, before, after)

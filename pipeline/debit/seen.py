@@ -1,8 +1,8 @@
 """The ids of calls and commands that a partition has decided, for the length of the duplicate window.
 
-An entry is 24 bytes in sorted arrays: 12 of the id's digest, 8 of the content's, 4 of the deciding `now` within its
-UTC day. Days are kept apart, so that whole ones can be dropped; inside a day arrays are merged by size, so that a
-look-up asks few of them. What came last stays in a dict until there is enough of it for an array.
+An entry is 25 bytes in sorted arrays: 12 of the id's digest, 8 of the content's, 4 of the deciding `now` within its
+UTC day, and some bits of a map. Days are kept apart, so that whole ones can be dropped; inside a day arrays are merged
+by size, so that a look-up asks few of them. What came last stays in a dict until there is enough of it for an array.
 Whether an entry is still inside the window is decided by `now`, never by what happens to be kept.
 """
 
@@ -44,9 +44,13 @@ def command_digests(tenant_id: str, command_id: str) -> tuple[bytes, bytes]:
 
 
 class _Run:
-    """Entries of one UTC day, sorted by the head of their id."""
+    """Entries of one UTC day, sorted by the head of their id.
 
-    __slots__ = ("contents", "day", "heads", "offsets_ms", "tails")
+    A bitmap by the first bits of the heads (4 to 8 bits an entry) answers most look-ups of what is not here: a binary
+    search in millions of entries waits for memory at each step.
+    """
+
+    __slots__ = ("_bitmap", "_shift", "contents", "day", "heads", "offsets_ms", "tails")
 
     def __init__(
         self,
@@ -60,6 +64,11 @@ class _Run:
         self.day = day
         self.heads, self.tails = heads[order], tails[order]
         self.contents, self.offsets_ms = contents[order], offsets_ms[order]
+        bit_count = (4 * len(heads)).bit_length()
+        self._shift = np.uint64(64 - bit_count)
+        bits = np.zeros(1 << bit_count, dtype=np.bool_)
+        bits[self.heads >> self._shift] = True
+        self._bitmap = np.packbits(bits, bitorder="little")
 
     @classmethod
     def of(cls, day: int, entries: Mapping[bytes, Seen]) -> _Run:
@@ -84,18 +93,23 @@ class _Run:
 
     def find(self, heads: NDArray[np.uint64], tails: NDArray[np.uint32], found: dict[int, Seen]) -> None:
         """Looks sorted heads up; notes the latest decision for the index of each that is here."""
-        at = np.searchsorted(self.heads, heads)
-        at[at == len(self.heads)] = 0
-        for index in np.nonzero(self.heads[at] == heads)[0].tolist():
-            place = int(at[index])
-            while place < len(self.heads) and self.heads[place] == heads[index]:
-                if self.tails[place] == tails[index]:
-                    seen = Seen(
-                        self.day * MS_PER_DAY + int(self.offsets_ms[place]),
-                        int(self.contents[place]).to_bytes(CONTENT_BYTES, "big"),
-                    )
-                    found[index] = max(seen, found.get(index, seen))
-                place += 1
+        slots = heads >> self._shift
+        bits = self._bitmap[slots >> np.uint64(3)] >> (slots & np.uint64(7)).astype(np.uint8)
+        likely = np.nonzero(bits & 1)[0]
+        places = np.searchsorted(self.heads, heads[likely])
+        places[places == len(self.heads)] = 0
+        here = self.heads[places] == heads[likely]
+        for index, place in zip(likely[here].tolist(), places[here].tolist(), strict=True):
+            self._compare(index, place, int(heads[index]), int(tails[index]), found)
+
+    def _compare(self, index: int, place: int, head: int, tail: int, found: dict[int, Seen]) -> None:
+        """Goes through the entries with this head from the first one on."""
+        while place < len(self.heads) and self.heads[place] == head:
+            if self.tails[place] == tail:
+                now_ms = self.day * MS_PER_DAY + int(self.offsets_ms[place])
+                seen = Seen(now_ms, int(self.contents[place]).to_bytes(CONTENT_BYTES, "big"))
+                found[index] = max(seen, found.get(index, seen))
+            place += 1
 
 
 class SeenCalls:

@@ -54,8 +54,8 @@ class Turn:
     @property
     def place(self) -> str:
         """`<topic>:<partition>:<offset>`, which with the tenant makes identifiers that a replay makes again."""
-        record = self.record
-        return f"{COMMANDS if record.is_command else CDRS}:{record.partition}:{record.offset}"
+        is_command, _, partition, offset, _, _, _ = self.record
+        return f"{COMMANDS if is_command else CDRS}:{partition}:{offset}"
 
     def select(self, account: Account) -> None:
         """From here on the turn is this account's."""
@@ -112,39 +112,39 @@ class Turn:
         self,
         kind: str,
         postings: Sequence[tuple[str, int]],
-        *,
         usage_id: str | None = None,
         lot_id: str | None = None,
         recharge_id: str | None = None,
     ) -> None:
-        """Books a double entry; sides of 0 are left out. Raises InvariantBroken unless the sides sum to zero."""
+        """Books a double entry. Raises InvariantBroken unless its sides, none of them 0, sum to zero."""
         account, record, index = self.account, self.record, len(self.entries)
         total = moved = 0
-        sides = []
         for side, amount_micros in postings:
-            if amount_micros:
-                total += amount_micros
-                sides.append(_make_posting((side, amount_micros)))
-                if side.startswith("credits:"):
-                    moved += amount_micros
-        if total != 0:
+            total += amount_micros
+            if side.startswith("credits:"):
+                moved += amount_micros
+            if not amount_micros:
+                raise InvariantBroken(f"a posting of {kind} at {self.place} is 0")
+        if total:
             raise InvariantBroken(f"the postings of {kind} at {self.place} sum to {total}, not to zero")
-        self.books.note_moved(account.tenant_id, moved)
+        tenant_id = account.tenant_id
+        self.books.note_moved(tenant_id, moved)
+        _, topic, partition, offset, now_ms, _, _ = record
         self.entries.append(
             _make_entry(
                 (
-                    f"{account.tenant_id}:{self.place}:L{index}",
-                    account.tenant_id,
+                    f"{tenant_id}:{self.place}:L{index}",
+                    tenant_id,
                     kind,
-                    self.now_ms,
+                    now_ms,
                     account.terms.currency,
-                    tuple(sides),
+                    tuple(map(_make_posting, postings)),
                     usage_id,
                     lot_id,
                     recharge_id,
-                    record.topic,
-                    record.partition,
-                    record.offset,
+                    topic,
+                    partition,
+                    offset,
                     self.ledger_epoch,
                     self.applied_seq,
                     index,
