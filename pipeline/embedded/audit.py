@@ -21,7 +21,7 @@ from pipeline.warehouse.reconcile_io import balances_of, state_of
 TOPICS = (topics.RATED_CALLS, topics.ACCOUNT_EVENTS, topics.REJECTED, topics.CREDIT_TABLE)
 """What the audit reads, names without the prefix."""
 
-_NEWS_MAX = 8
+_NEWS_MAX = 5
 _NEWS = frozenset(
     [
         "balance_zero",
