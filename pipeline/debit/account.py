@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY, next_month_starts_at
-from pipeline.base.ids import account_key, user_key
 from pipeline.base.reject import InvariantBroken
 from pipeline.charge.subscriber import Subscriber, Terms
 
@@ -87,12 +86,26 @@ class Recharging(NamedTuple):
     budget_months: tuple[BudgetMonth, ...] = ()
 
 
+NEVER_RECHARGED = Recharging()
+
+
+class Seats(NamedTuple):
+    """How many users of one country count in the pools of a SKU; country "" is the tenant's."""
+
+    sku: str
+    country: str
+    user_count: int
+
+
 class RefundQueue(NamedTuple):
     """The refunds that are remembered: usage ids of the oldest and the newest, "" when there are none."""
 
     head: str = ""
     tail: str = ""
     oldest_at: int = NEVER_MS
+
+
+NO_REFUNDS = RefundQueue()
 
 
 class Account:
@@ -105,7 +118,6 @@ class Account:
         "is_funded",
         "is_suspended",
         "is_switch_announced",
-        "key",
         "lot_count",
         "lots",
         "lots_due_at",
@@ -124,7 +136,6 @@ class Account:
 
     def __init__(self, tenant_id: str, terms: Terms) -> None:
         self.tenant_id = tenant_id
-        self.key = account_key(tenant_id)
         self.terms = terms
         self.lots: list[Lot] = []
         self.lot_count = 0
@@ -136,16 +147,17 @@ class Account:
         self.is_suspended = False
         self.is_funded = False
         self.is_switch_announced = False
-        self.recharging = Recharging()
-        self.seats: dict[str, dict[str, int]] = {}
-        """Users that count in the pools of a SKU, by their country; "" is the tenant's."""
-        self.purchased: dict[str, int] = {}
+        self.recharging = NEVER_RECHARGED
+        self.seats: tuple[Seats, ...] = ()
+        """Users that count in the pools of a SKU, by their country."""
+        self.purchased: tuple[tuple[str, int], ...] = ()
+        """Licences bought, by SKU (R34)."""
         self.unpriced_days: tuple[tuple[int, str], ...] = ()
         """UTC days and destination countries for which `rate_missing` was said."""
         self.first_month = ""
         """Earliest month with a record of pool use, or ""."""
         self.first_month_ends_at = NEVER_MS
-        self.refunds = RefundQueue()
+        self.refunds = NO_REFUNDS
         self.subscriber: Subscriber | None = None
         self.owner: object = None
 
@@ -153,7 +165,6 @@ class Account:
         """A copy that may be changed."""
         twin = Account.__new__(Account)
         twin.tenant_id = self.tenant_id
-        twin.key = self.key
         twin.terms = self.terms
         twin.lots = self.lots.copy()
         twin.lot_count = self.lot_count
@@ -255,7 +266,6 @@ class User:
     """One user; months and pools are those that a late call could still belong to."""
 
     __slots__ = (
-        "key",
         "months",
         "owner",
         "pools",
@@ -270,7 +280,6 @@ class User:
     def __init__(self, tenant_id: str, user_id: str, settings: UserSettings) -> None:
         self.tenant_id = tenant_id
         self.user_id = user_id
-        self.key = user_key(tenant_id, user_id)
         self.settings = settings
         self.removed_at: int | None = None
         self.seats: tuple[str, ...] = ()
@@ -291,7 +300,6 @@ class User:
         twin.seats = self.seats
         twin.months = self.months.copy()
         twin.pools = self.pools.copy()
-        twin.key = self.key
         twin.subscriber = self.subscriber
         return twin
 

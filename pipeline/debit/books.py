@@ -33,8 +33,8 @@ from pipeline.debit.stored import (
     peek_due_at,
 )
 
-DECODED_COUNT_MAX = 50_000
-"""Decoded records of a kind in one partition: an account takes about 1.5 kB so, encoded 0.3 kB."""
+DECODED_COUNT_MAX = 6_000
+"""Decoded records of a kind in one partition: account and user take 2 kB so, encoded 0.8 kB."""
 _MONTH_PART, _LOT_PART, _REFUND_PART = "pools", "lot", "refund"
 _Pair = tuple[str, str]
 _Name = TypeVar("_Name")
@@ -51,7 +51,6 @@ class State:
         self._users: dict[_Pair, User] = {}
         self._months: dict[_Pair, MonthPools] = {}
         self._due_days: dict[int, set[str]] = {}
-        self._due_day_of: dict[str, int] = {}
 
     @property
     def record_count(self) -> int:
@@ -60,13 +59,12 @@ class State:
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Takes one record of the credit table; None: it was dropped. Later records of a key replace earlier ones."""
-        if value is None:
-            self._encoded.pop(key, None)
-            return
-        self._encoded[key] = value
-        due_at = None if b"/" in key else peek_due_at(value)
-        if due_at is not None:
-            self._note_due(unquote(key.decode()), due_at)
+        before = self._encoded.pop(key, None)
+        if value is not None:
+            self._encoded[key] = value
+        if b"/" not in key:
+            due_at, due_before = (None if each is None else peek_due_at(each) for each in (value, before))
+            self._note_due(unquote(key.decode()), due_at, due_before)
 
     def entries(self) -> Iterator[tuple[str, bytes | Stored]]:
         """Every record with its tenant, in no order, as it is held: encoded or not."""
@@ -77,18 +75,33 @@ class State:
         yield from ((month.tenant_id, month) for month in self._months.values())
 
     def account(self, tenant_id: str) -> Account | None:
-        return self._accounts.get(tenant_id) or self._decode(
-            self._accounts, tenant_id, account_key(tenant_id), decode_account
-        )
+        account = self._accounts.get(tenant_id)
+        if account is None:
+            value = self._encoded.pop(account_key(tenant_id), None)
+            if value is not None:
+                account = decode_account(value)
+                self._accounts[account.tenant_id] = account
+        return account
 
     def user(self, tenant_id: str, user_id: str) -> User | None:
-        names = (tenant_id, user_id)
-        return self._users.get(names) or self._decode(self._users, names, user_key(*names), decode_user)
+        user = self._users.get((tenant_id, user_id))
+        if user is None:
+            value = self._encoded.pop(user_key(tenant_id, user_id), None)
+            if value is not None:
+                user = decode_user(value)
+                account = self._accounts.get(tenant_id)
+                user.tenant_id = user.tenant_id if account is None else account.tenant_id  # one text for all users
+                self._users[user.tenant_id, user.user_id] = user
+        return user
 
     def month(self, tenant_id: str, month: str) -> MonthPools | None:
-        names = (tenant_id, month)
-        key = part_key(tenant_id, _MONTH_PART, month)
-        return self._months.get(names) or self._decode(self._months, names, key, decode_month)
+        pools = self._months.get((tenant_id, month))
+        if pools is None:
+            value = self._encoded.pop(part_key(tenant_id, _MONTH_PART, month), None)
+            if value is not None:
+                pools = decode_month(value)
+                self._months[pools.tenant_id, pools.month] = pools
+        return pools
 
     def encoded(self, key: bytes) -> bytes | None:
         """A record of a kind that is always kept encoded: a spent lot or a refund."""
@@ -104,9 +117,10 @@ class State:
         for key, record in changed.items():
             match record:
                 case Account():
+                    before = self.account(record.tenant_id)
                     self._accounts.pop(record.tenant_id, None)  # to the end: the longest untouched stand first
                     self._accounts[record.tenant_id] = record
-                    self._note_due(record.tenant_id, record.due_at)
+                    self._note_due(record.tenant_id, record.due_at, None if before is None else before.due_at)
                 case User():
                     self._users.pop((record.tenant_id, record.user_id), None)
                     self._users[record.tenant_id, record.user_id] = record
@@ -121,15 +135,6 @@ class State:
         self._cool(self._users, lambda names: user_key(*names))
         self._cool(self._months, lambda names: part_key(names[0], _MONTH_PART, names[1]))
 
-    def _decode(
-        self, decoded: dict[_Name, _Kind], name: _Name, key: bytes, decode: Callable[[bytes], _Kind]
-    ) -> _Kind | None:
-        value = self._encoded.pop(key, None)
-        if value is None:
-            return None
-        record = decoded[name] = decode(value)
-        return record
-
     def _cool(self, decoded: dict[_Name, _Kind], key_of: Callable[[_Name], bytes]) -> None:
         """Encodes an eighth of the decoded records again, those first that were changed the longest time ago."""
         if len(decoded) > self._decoded_count_max:
@@ -142,18 +147,16 @@ class State:
         if is_month:
             self._months.pop((unquote(tenant_id), unquote(month)), None)
 
-    def _note_due(self, tenant_id: str, due_at: int) -> None:
-        day = due_at // MS_PER_DAY
-        before = self._due_day_of.get(tenant_id)
-        if before == day:
+    def _note_due(self, tenant_id: str, due_at: int | None, before: int | None) -> None:
+        """Moves a tenant to the day on which time alone next does something to it."""
+        day, day_before = (None if at is None or at >= NEVER_MS else at // MS_PER_DAY for at in (due_at, before))
+        if day == day_before:
             return
-        if before is not None:
-            del self._due_day_of[tenant_id]
-            self._due_days[before].discard(tenant_id)
-            if not self._due_days[before]:
-                del self._due_days[before]
-        if due_at < NEVER_MS:
-            self._due_day_of[tenant_id] = day
+        if day_before is not None:
+            self._due_days[day_before].discard(tenant_id)
+            if not self._due_days[day_before]:
+                del self._due_days[day_before]
+        if day is not None:
             self._due_days.setdefault(day, set()).add(tenant_id)
 
 
@@ -197,7 +200,7 @@ class Books:
 
     def open_account(self, account: Account) -> None:
         account.owner = self
-        self._accounts[account.tenant_id] = self.changed[account.key] = account
+        self._accounts[account.tenant_id] = self.changed[account_key(account.tenant_id)] = account
 
     def own_account(self, account: Account) -> Account:
         """The slice's own copy of an account, which may be changed."""
@@ -211,7 +214,7 @@ class Books:
 
     def add_user(self, user: User) -> None:
         user.owner = self
-        self._users[user.tenant_id, user.user_id] = self.changed[user.key] = user
+        self._users[user.tenant_id, user.user_id] = self.changed[user_key(user.tenant_id, user.user_id)] = user
 
     def own_user(self, user: User) -> User:
         if user.owner is not self:

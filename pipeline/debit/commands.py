@@ -201,7 +201,7 @@ def _assign_licences(turn: Turn, command: Command, tables: Tables) -> Rejected |
 def _set_purchased(turn: Turn, command: Command, tables: Tables) -> None:
     fields: Fields = command.fields
     account = turn.write()
-    account.purchased = {**account.purchased, fields["sku"]: fields["count"]}
+    account.purchased = tuple((dict(account.purchased) | {fields["sku"]: fields["count"]}).items())
 
 
 def _add_funds(turn: Turn, command: Command, tables: Tables) -> None:

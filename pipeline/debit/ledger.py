@@ -7,7 +7,6 @@ transaction is known to be committed. Any slicing of the same input gives the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.make import maker
@@ -20,6 +19,7 @@ from pipeline.cdr.numbering import NUMBERING_VERSION
 from pipeline.charge.tables import Tables
 from pipeline.debit.apply import SliceWork
 from pipeline.debit.books import Books, State
+from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.seen import SeenCalls, call_digests, command_digests
 from pipeline.debit.slices import Read, Slice, Standing
 
@@ -28,17 +28,6 @@ __all__ = ["Ledger", "Read", "Slice"]
 _make_read = maker(Read)
 CLOCK_BACK_MS_MAX = MS_PER_DAY
 """How far `now` may go backwards without an id inside the window being forgotten. A broker's clock: seconds."""
-
-
-class Checkpoint(Protocol):
-    """What the credit table's checkpoint says of a partition."""
-
-    ledger_epoch: int
-    applied_seq: int
-    next_offset_cdrs: int
-    next_offset_commands: int
-    topic_ids: dict[str, str]
-    initialised_at: int
 
 
 class Ledger:

@@ -36,12 +36,17 @@ def size_minutes(claim: PoolClaim, account: Account, tables: Tables) -> int:
 def _units(claim: PoolClaim, account: Account, tables: Tables) -> int:
     if claim.is_per_user:
         return 1
-    seats = account.seats.get(claim.sku, {})
-    if claim.group is None:  # a licence's dial-out pool: those bought, else those assigned (R34)
-        purchased = account.purchased.get(claim.sku)
-        return sum(seats.values()) if purchased is None else purchased
-    own = account.terms.country
-    return sum(count for country, count in seats.items() if tables.country(country or own).pool_group == claim.group)
+    sku, group, own = claim.sku, claim.group, account.terms.country
+    if group is None:  # a licence's dial-out pool: those bought, else those assigned (R34)
+        purchased = [count for bought, count in account.purchased if bought == sku]
+        return purchased[0] if purchased else sum([seats.user_count for seats in account.seats if seats.sku == sku])
+    return sum(
+        [
+            count
+            for held, country, count in account.seats
+            if held == sku and tables.country(country or own).pool_group == group
+        ]
+    )
 
 
 def draw(turn: Turn, claim: PoolClaim, month: str, minutes: int, tables: Tables, rules: Rules) -> Draw | None:

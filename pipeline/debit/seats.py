@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.charge.subscriber import entitlement_of
 from pipeline.charge.tables import Tables
-from pipeline.debit.account import User, UserSettings
+from pipeline.debit.account import Seats, User, UserSettings
 from pipeline.debit.turn import Turn
 
 
@@ -45,11 +45,7 @@ def _count(turn: Turn, user: User, by: int) -> None:
         return
     account = turn.write()
     country = user.settings.country or ""
-    seats = dict(account.seats)
+    counts = {seats[:2]: seats.user_count for seats in account.seats}
     for sku in user.seats:
-        counts = {**seats.get(sku, {})}
-        counts[country] = counts.get(country, 0) + by
-        if counts[country] == 0:
-            del counts[country]
-        seats[sku] = counts
-    account.seats = {sku: counts for sku, counts in seats.items() if counts}
+        counts[sku, country] = counts.get((sku, country), 0) + by
+    account.seats = tuple(Seats(*names, count) for names, count in counts.items() if count)

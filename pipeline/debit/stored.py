@@ -22,6 +22,7 @@ from pipeline.debit.account import (
     Refund,
     RefundQueue,
     Request,
+    Seats,
     Spend,
     SpentLot,
     Stored,
@@ -84,8 +85,8 @@ def encode_account(account: Account) -> bytes:
             failure_count,
             backoff_until,
             budget_months,
-            [(sku, country, count) for sku, by in account.seats.items() for country, count in by.items()],
-            list(account.purchased.items()),
+            account.seats,
+            account.purchased,
             account.unpriced_days,
             account.first_month,
             *account.refunds,
@@ -111,17 +112,19 @@ def decode_account(value: bytes) -> Account:
     account.balance_micros = sum([lot.remaining_micros for lot in account.lots]) - account.overdraft_micros
     account.recharging = _recharging(_shared_recharge(*values[16:23]), values[23:28])
     seats, purchased, days, account.first_month = values[28:32]
-    for sku, country, count in seats:
-        account.seats.setdefault(sku, {})[country] = count
-    account.purchased = dict(purchased)
+    account.seats = tuple([Seats(*each) for each in seats])
+    account.purchased = tuple([(sku, count) for sku, count in purchased])
     account.unpriced_days = tuple((day, country) for day, country in days)
     account.first_month_ends_at = next_month_starts_at(account.first_month) if account.first_month else NEVER_MS
-    account.refunds = RefundQueue(*values[32:35])
+    if values[32]:
+        account.refunds = RefundQueue(*values[32:35])
     return account
 
 
 def _recharging(settings: RechargeSettings, values: Values) -> Recharging:
     in_flight, failed, failure_count, backoff_until, months = values
+    if in_flight is None and not failed and not backoff_until and not months:
+        return _shared_recharging(settings)
     return Recharging(
         settings,
         None if in_flight is None else _request(in_flight),
@@ -142,6 +145,11 @@ def _shared_terms(*values: Any) -> Terms:
 def _shared_recharge(*values: Any) -> RechargeSettings:
     enabled, trigger, amount, budget, *payment = values
     return RechargeSettings(enabled, trigger, amount, budget, PaymentData(*payment))
+
+
+@lru_cache(maxsize=4_096)
+def _shared_recharging(settings: RechargeSettings) -> Recharging:
+    return Recharging(settings)
 
 
 def _request_values(request: Request) -> Values:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.topics import ACCOUNT_EVENTS, CDRS, COMMANDS, CREDIT_TABLE, RATED_CALLS, REJECTED, SEEN_CALLS
+from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.seen import pack
 from pipeline.debit.slices import Forwarded, Slice
 from pipeline.debit.stored import encode_stored
@@ -116,14 +117,12 @@ def encode_slice(decided: Slice) -> Outputs:
 
 def _checkpoint(decided: Slice) -> bytes:
     standing = decided.standing
-    return codec("checkpoint").encode_values(
-        (
-            standing.ledger_epoch,
-            standing.applied_seq,
-            standing.next_offset_cdrs,
-            standing.next_offset_commands,
-            decided.partition_count,
-            standing.topic_ids,
-            standing.initialised_at,
-        )
-    )
+    return Checkpoint(
+        standing.ledger_epoch,
+        standing.applied_seq,
+        standing.next_offset_cdrs,
+        standing.next_offset_commands,
+        decided.partition_count,
+        dict(standing.topic_ids),
+        standing.initialised_at,
+    ).encode()
