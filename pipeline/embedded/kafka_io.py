@@ -71,6 +71,11 @@ _LOG4J = """\
 """
 
 
+# Waits until its standard input ends, which the death of this process brings about however it dies; then no server
+# and no folder is left behind.
+_WATCH = 'read -r _; kill -9 "$0" 2>/dev/null; [ -z "$1" ] || rm -rf "$1"'
+
+
 class KafkaUnavailable(RuntimeError):
     """No Kafka can be started here; the message is one line that says what to install or where to look."""
 
@@ -144,6 +149,7 @@ class KafkaNode:
         self._heap_mib = heap_mib
         self._jars = jars
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
     @property
@@ -175,6 +181,10 @@ class KafkaNode:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the worker first; the node ends after it
             )
+        remove = str(self.folder) if self._is_folder_ours else ""
+        self._watch = subprocess.Popen(
+            ["sh", "-c", _WATCH, str(self._process.pid), remove], stdin=subprocess.PIPE, start_new_session=True
+        )
         self._await_ready()
         return self
 
@@ -260,6 +270,10 @@ class KafkaNode:
 
     def _end(self, how: signal.Signals) -> None:
         process = self._process
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.communicate()
+            self._watch = None
         if process is None:
             return
         if process.poll() is None:
