@@ -29,7 +29,8 @@ def test_a_killed_node_comes_back_on_its_port_with_its_data() -> None:
     """Tests of crashes rest on it: what was acknowledged is there, and clients find the node again."""
     with KafkaNode() as node:
         settings = {"bootstrap.servers": node.bootstrap, "log_level": 0}
-        AdminClient(settings).create_topics([NewTopic("kept", 1, 1)])["kept"].result()
+        admin = AdminClient(settings)
+        admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result()
         producer = Producer(settings | {"acks": "all"})
         producer.produce("kept", b"value", partition=0)
         assert producer.flush(10) == 0
