@@ -28,7 +28,8 @@ def from_datetime(moment: datetime) -> int:
 
 @lru_cache(maxsize=4_096)
 def _month_of_day(day: int) -> str:
-    return (_EPOCH + timedelta(days=day)).strftime("%Y-%m")
+    date = _EPOCH + timedelta(days=day)
+    return f"{date.year:04d}-{date.month:02d}"
 
 
 def month_of(instant_ms: int) -> str:
@@ -45,9 +46,8 @@ def add_months(instant_ms: int, months: int) -> int:
     """Same day and time `months` later; a day that the month lacks becomes its last (29 Feb -> 28 Feb, D10)."""
     moment = to_datetime(instant_ms)
     index = moment.year * 12 + moment.month - 1 + months
-    first = moment.replace(year=index // 12, month=index % 12 + 1, day=1)
-    following = first.replace(year=(index + 1) // 12, month=(index + 1) % 12 + 1)
-    return from_datetime(first.replace(day=min(moment.day, (following - first).days)))
+    year, month = index // 12, index % 12 + 1
+    return from_datetime(moment.replace(year=year, month=month, day=min(moment.day, monthrange(year, month)[1])))
 
 
 def parse_time(text: str) -> int:

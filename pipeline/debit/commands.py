@@ -26,6 +26,8 @@ from pipeline.debit.turn import Turn
 # The values of a command's fields are typed by its form (cdr/command.py), kind by kind; Any is "as the form says".
 Fields = dict[str, Any]
 _MISSING_SHOWN_MAX = 20
+BALANCE_MICROS_MAX = 2**62
+"""4.6 million million of the currency: every sum of one more amount still fits into 64 bits."""
 
 
 class Refused(NamedTuple):
@@ -108,9 +110,9 @@ def _check_purchased(fields: Fields, account: Account, books: Books, now_ms: int
 
 
 def _check_add_funds(fields: Fields, account: Account, books: Books, now_ms: int, tables: Tables) -> Refused | None:
-    if fields["currency"] == account.terms.currency:
-        return None
-    return _currency(f"the account is in {account.terms.currency}", fields["currency"])
+    if fields["currency"] != account.terms.currency:
+        return _currency(f"the account is in {account.terms.currency}", fields["currency"])
+    return _too_much(account, fields["amount_micros"])
 
 
 def _check_nothing(fields: Fields, account: Account, books: Books, now_ms: int, tables: Tables) -> Refused | None:
@@ -126,10 +128,17 @@ def _check_result(fields: Fields, account: Account, books: Books, now_ms: int, t
 
 
 def _check_refund(fields: Fields, account: Account, books: Books, now_ms: int, tables: Tables) -> Refused | None:
+    wrong = _too_much(account, fields["debited_micros"])
     known = was_refunded(books, account.tenant_id, fields["usage_id"], now_ms)
-    if known is None:
-        return None
+    if wrong is not None or known is None:
+        return wrong
     return Refused(Reason.ALREADY_REFUNDED, f"call {shown(fields['usage_id'])} was refunded at {format_time(known)}")
+
+
+def _too_much(account: Account, amount_micros: int) -> Refused | None:
+    if account.balance_micros + amount_micros <= BALANCE_MICROS_MAX:
+        return None
+    return Refused(Reason.COMMAND_INVALID, "the balance would be more than an account can hold")
 
 
 def _skus_unknown(skus: list[str], tables: Tables) -> Refused | None:

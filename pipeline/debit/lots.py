@@ -9,6 +9,7 @@ from bisect import insort_right
 
 from pipeline.base.calendar import add_months
 from pipeline.base.make import maker
+from pipeline.cdr.command import PURCHASE_TIME_MS_END
 from pipeline.debit.account import NEVER_MS, Account, Lot
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
@@ -55,7 +56,7 @@ def add(turn: Turn, lot_id: str, amount_micros: int, purchased_at: int) -> list[
     account.overdraft_micros -= settled_micros
     account.balance_micros += amount_micros
     account.lot_count += 1
-    expires_at = add_months(purchased_at, LIFETIME_MONTHS)
+    expires_at = add_months(min(purchased_at, PURCHASE_TIME_MS_END - 1), LIFETIME_MONTHS)
     lot = Lot(lot_id, purchased_at, account.lot_count, expires_at, amount_micros, remaining_micros, False)
     if remaining_micros:
         insort_right(account.lots, lot, key=lambda each: each.purchased_at)  # after those that arrived before

@@ -14,6 +14,8 @@ BACKOFFS_MS = (1 * MS_PER_HOUR, 6 * MS_PER_HOUR, 24 * MS_PER_HOUR)
 LATE_SUCCESS_MS = 35 * MS_PER_DAY
 """How long the success of a request is accepted after its failure: the customer paid."""
 _BUDGET_MONTHS_KEPT = 3
+_FAILED_KEPT = 64
+"""Failed requests remembered: by the back-off 36 fail in 35 days; unbounded, a flood would fill the account."""
 
 
 def request_if_needed(turn: Turn) -> None:
@@ -70,7 +72,7 @@ def fail(turn: Turn, request: Request, reason: str | None) -> None:
     failed = [each for each in before.failed if turn.now_ms - each.failed_at <= LATE_SUCCESS_MS]
     recharging = before._replace(
         in_flight=None,
-        failed=(*failed, request._replace(failed_at=turn.now_ms)),
+        failed=(*failed[1 - _FAILED_KEPT :], request._replace(failed_at=turn.now_ms)),
         failure_count=before.failure_count + 1,
         backoff_until=turn.now_ms + BACKOFFS_MS[min(before.failure_count, len(BACKOFFS_MS) - 1)],
     )

@@ -37,7 +37,7 @@ def _next_kept(turn: Turn, month: str) -> str:
     last_month = month_of(turn.now_ms)
     while month < last_month:
         year, number = int(month[:4]), int(month[5:])
-        month = f"{year + number // 12}-{number % 12 + 1:02d}"
+        month = f"{year + number // 12:04d}-{number % 12 + 1:02d}"
         if turn.books.month(turn.account.tenant_id, month) is not None:
             return month
     return ""

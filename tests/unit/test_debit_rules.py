@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline.base.rules import Rules
+from pipeline.debit.account import Lot
 from pipeline.debit.retention import REFUND_MEMORY_MS
 from tests.ledger_world import BERLIN, CUBA, SEATTLE, VANCOUVER, World, ended, kinds, refused
 
@@ -421,3 +422,39 @@ def test_every_entry_sums_to_zero_and_together_they_are_the_balance():
     assert credits == balance(world)
     assert all(type(amount) is int for entry in entries for _, amount in entry.postings)
     assert all(a.applied_seq <= b.applied_seq for a, b in pairwise(entries))
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+def test_a_clock_of_any_year_is_a_value(at):
+    """A file may say anything; nothing of it may stop the run."""
+    world = World()
+    world.now = at
+    world.user("MCOPSTN5", "MCOPSTNPP")
+    world.recharge(5, 10)
+    world.funds(50, purchased_at="2026-01-01T00:00:00Z")
+    assert refused(world.refund("k", 5, 5)) is None
+    world.tick(at)
+    start = at if at > "1970" else "1970-01-01T00:00:00Z"
+    assert world.call(SEATTLE, 500, start_time=start) is not None
+    assert world.call(SEATTLE, start_time=start).rejected is None or at < "1970"
+
+
+def test_a_balance_cannot_grow_beyond_what_a_record_can_hold():
+    """Thousands of absurd fundings must not make an account that cannot be written."""
+    world = World()
+    account = next(account for ledger in world.offline._ledgers if (account := ledger.state.account("A")))
+    account.overdraft_micros, account.balance_micros = 0, 2**62 - 10
+    account.lots = [Lot("big", 0, 1, 2**60, 2**62 - 10, 2**62 - 10, True)]
+    assert refused(world.funds(11)) == refused(world.refund("k", 11)) == "command_invalid"
+    assert refused(world.funds(10)) is None
+
+
+def test_a_flood_of_failures_does_not_fill_the_account():
+    """New settings end a back-off at once, so requests can fail as often as somebody sends commands."""
+    world = payg()
+    for _ in range(80):
+        (request,) = world.recharge(5, 10).events
+        world.answer(request.details["recharge_id"], succeeded=False)
+    account = next(account for ledger in world.offline._ledgers if (account := ledger.state.account("A")))
+    assert len(account.recharging.failed) == 64
+    assert account.recharging.failed[-1].recharge_id == request.details["recharge_id"]
