@@ -6,6 +6,8 @@ import typer
 
 from pipeline.cli import ledger, report, tables, topics
 from pipeline.cli.demo import demo
+from pipeline.cli.explain import explain
+from pipeline.cli.rate import rate
 from pipeline.cli.simulate import simulate
 from pipeline.cli.worker import worker
 
@@ -20,6 +22,8 @@ cli.add_typer(ledger.app, name="ledger")
 cli.command()(demo)
 cli.command()(worker)
 cli.command()(simulate)
+cli.command()(rate)
+cli.command()(explain)
 cli.add_typer(report.app, name="report")
 cli.add_typer(tables.app, name="tables")
 

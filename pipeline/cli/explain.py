@@ -1,0 +1,196 @@
+"""`pstn explain`: how a rated call came to its charge, step by step, recomputed on the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.base.calendar import MS_PER_DAY, format_time
+from pipeline.base.resources_io import resource_path
+from pipeline.base.rules import Rules
+from pipeline.charge.explain import explain as explain_call
+from pipeline.charge.explanation import Difference, Explanation
+from pipeline.charge.tables import Tables
+from pipeline.charge.tables_io import TableError, load_tables
+from pipeline.cli.explain_io import CallError, calls_of_file, calls_of_warehouse, compare_with_replay, replayed
+from pipeline.cli.failure import EXIT_WRONG, fail, load_settings
+from pipeline.cli.report import opened
+from pipeline.emit.outputs import RatedCall, to_json
+from pipeline.offline_io import Offline, ScenarioError
+
+EXIT_DIFFERENT = 1
+_WIDTH = 140  # of what is not a terminal
+
+
+def explain(
+    usage_id: Annotated[str | None, typer.Argument(help="[default: every call of the file]")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="rated_calls.jsonl of `pstn rate`; - or nothing is standard input")
+    ] = None,
+    warehouse: Annotated[
+        str | None, typer.Option(help="clickhouse://host:port/database or chdb:FOLDER [env PSTN_WAREHOUSE]")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="whose call; without --file it is looked up in the warehouse")
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="scenario that led to the call: it is run again and compared byte for byte")
+    ] = None,
+    format: Annotated[Literal["text", "json"], typer.Option(help="json: one object a line")] = "text",
+    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables [default: those shipped]")] = None,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=10_000, envvar="PSTN_PARTITION_COUNT", help="of the history")
+    ] = 12,
+    topic_prefix: Annotated[str, typer.Option(envvar="PSTN_TOPIC_PREFIX", help="of the history")] = "pstn.",
+    duplicate_window_days: Annotated[int, typer.Option(min=1, envvar="PSTN_DUPLICATE_WINDOW_DAYS")] = 7,
+    call_age_days_max: Annotated[int, typer.Option(min=1, envvar="PSTN_CALL_AGE_DAYS_MAX")] = 400,
+    international_quota_closes_domestic: Annotated[
+        bool,
+        typer.Option(
+            envvar="PSTN_INTERNATIONAL_QUOTA_CLOSES_DOMESTIC", help="R23: the end of either quota closes both"
+        ),
+    ] = False,
+    overdraft_allowed: Annotated[
+        bool, typer.Option(envvar="PSTN_OVERDRAFT_ALLOWED", help="R61: calls that took place are charged below zero")
+    ] = True,
+    toll_free_number_type: Annotated[
+        list[str] | None, typer.Option(help="number_type that means toll-free; may be repeated [default: TollFree]")
+    ] = None,
+) -> None:
+    """Say how a rated call came to its charge, and compute it again.
+
+    Exit code 0: the same to the micro-unit. 1: it differs. 2: tables or settings of its version are not at hand, or
+    there is no such call.
+    """
+    rules = Rules(
+        duplicate_window_ms=duplicate_window_days * MS_PER_DAY,
+        call_age_ms_max=call_age_days_max * MS_PER_DAY,
+        international_quota_closes_domestic=international_quota_closes_domestic,
+        overdraft_allowed=overdraft_allowed,
+        toll_free_number_types=tuple(toll_free_number_type or Rules().toll_free_number_types),
+    )
+    try:
+        loaded = load_tables(tables or resource_path("rating_tables"))
+        again = None
+        if history is not None:
+            offline = Offline(loaded, rules, partition_count=partitions, topic_prefix=topic_prefix)
+            again = replayed(offline, history)
+        outcomes = []
+        for call in _calls(usage_id, file, warehouse, tenant):
+            explanation = _explained(call, loaded, rules)
+            if again is not None:
+                found = compare_with_replay(call, again)
+                explanation = explanation._replace(differences=[*explanation.differences, *found])
+            _show(call, explanation, format, is_replayed=again is not None)
+            outcomes.append(_exit_code(explanation))
+    except (CallError, ScenarioError, TableError) as error:
+        raise fail(str(error).replace("[", "\\[")) from None
+    except OSError as error:
+        raise fail(f"{error.filename or ''}: {error.strerror}".replace("[", "\\[")) from None
+    if not outcomes:
+        whose = "" if tenant is None else f" of tenant {tenant}"
+        raise fail(f"no rated call {usage_id or ''}{whose} there".replace("[", "\\["))
+    if any(outcomes):
+        raise typer.Exit(EXIT_DIFFERENT if EXIT_DIFFERENT in outcomes else EXIT_WRONG)
+
+
+def _calls(usage_id: str | None, file: Path | None, url: str | None, tenant: str | None) -> Iterator[RatedCall]:
+    if file is None and (url is not None or tenant is not None):
+        if tenant is None or usage_id is None:
+            raise fail("a call in the warehouse is found by --tenant T and its USAGE_ID")
+        with opened(load_settings(warehouse=url).warehouse) as store:
+            yield from list(calls_of_warehouse(store, tenant, usage_id))
+        return
+    if file is None and sys.stdin.isatty():
+        raise fail(
+            "which call? --file rated_calls.jsonl USAGE_ID, or --tenant T USAGE_ID, or its JSON on standard input"
+        )
+    yield from calls_of_file(file or Path("-"), usage_id, tenant)
+
+
+def _explained(call: RatedCall, tables: Tables, rules: Rules) -> Explanation:
+    try:
+        return explain_call(call, tables, rules)
+    except (ValueError, OverflowError) as error:
+        raise CallError(str(error)) from None
+
+
+def _exit_code(explanation: Explanation) -> int:
+    if explanation.differences:
+        return EXIT_DIFFERENT
+    return EXIT_WRONG if explanation.missing else 0
+
+
+def _show(call: RatedCall, explanation: Explanation, format: str, *, is_replayed: bool) -> None:
+    if format == "json":
+        typer.echo(json.dumps(as_json(call, explanation, is_replayed=is_replayed), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    began = format_time(call.start_time)
+    who = f"tenant {call.tenant_id}" + (f", user {call.user_id}" if call.user_id else "")
+    heading = (
+        f"Call {call.usage_id} of {who}: {call.call_type} to {call.callee_number or '-'}, {began}, {call.duration_s} s"
+    )
+    console.print(Text(heading, style="bold"))
+    table = Table.grid(padding=(0, 2))
+    for name in ("step", "says", "rules"):
+        table.add_column(name, no_wrap=name == "step", overflow="fold")
+    for step in explanation.steps:
+        says = Text(step.says)
+        if step.table is not None:
+            says.append(f"\n{step.table}", style="dim")
+        table.add_row(Text(step.title, style="cyan"), says, Text(step.rules, style="dim"))
+    console.print(table)
+    for unknown in explanation.not_known:
+        console.print(Text(f"not in the record: {unknown}", style="dim"))
+    for missing in explanation.missing:
+        console.print(Text(f"not at hand: {missing}", style="yellow"))
+    for difference in explanation.differences:
+        console.print(Text(f"differs: {_said(difference)}", style="bold red"))
+    console.print(_verdict(explanation, is_replayed=is_replayed))
+
+
+def _said(difference: Difference) -> str:
+    field, recorded, recomputed, rules = difference
+    return f"{field} is {recorded!r} in the record, recomputed {recomputed!r} ({rules})"
+
+
+def _verdict(explanation: Explanation, *, is_replayed: bool) -> Text:
+    if explanation.differences:
+        return Text(f"recomputed: {len(explanation.differences)} differences", style="bold red")
+    if explanation.missing:
+        return Text("recomputed in part: what else it needs is not at hand, see above", style="yellow")
+    how = "replayed byte for byte the same" if is_replayed else "the same to the micro-unit"
+    return Text(f"recomputed: {how}", style="green")
+
+
+def as_json(call: RatedCall, explanation: Explanation, *, is_replayed: bool) -> dict[str, object]:
+    """One object for programs."""
+    return {
+        "usage_id": explanation.usage_id,
+        "tenant_id": explanation.tenant_id,
+        "agrees": not explanation.differences and not explanation.missing,
+        "replayed": is_replayed,
+        "steps": [step._asdict() for step in explanation.steps],
+        "differences": [difference._asdict() for difference in explanation.differences],
+        "not_at_hand": explanation.missing,
+        "not_in_the_record": explanation.not_known,
+        "rated_call": to_json(call),
+    }
+
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+app.command()(explain)
+
+if __name__ == "__main__":
+    app()
