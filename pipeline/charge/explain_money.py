@@ -93,6 +93,9 @@ def explain_payment(call: RatedCall, due_micros: int, rules: Rules, notes: Notes
     if is_paid and call.postpaid_micros:  # D9: the balance first, down to exactly zero
         postpaid = due_micros - max(0, min(before, due_micros))
     debited = due_micros - postpaid if is_paid else 0
+    if call.outcome in {"charged", "postpaid"}:
+        is_owed = call.postpaid_micros > 0
+        notes.expect("outcome", call.outcome, "postpaid" if is_owed else "charged", "D9")
     notes.expect("debited_micros", call.debited_micros, debited, "D5, D8, D9")
     notes.expect("postpaid_micros", call.postpaid_micros, postpaid, "D9")
     if is_paid:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from sys import stdin
 from types import NoneType
 from typing import BinaryIO, cast, get_args, get_type_hints
 
@@ -93,12 +93,16 @@ def _opened(path: Path) -> Iterator[Iterable[bytes]]:
         with path.open("rb") as file:
             yield cast("BinaryIO", file)
         return
-    text = stdin.buffer.read()
+    text = sys.stdin.buffer.read()
+    yield [text] if _is_json(text) else text.splitlines()
+
+
+def _is_json(text: bytes) -> bool:
     try:
         json.loads(text)
-        yield [text]
     except (ValueError, RecursionError):
-        yield text.splitlines()
+        return False
+    return True
 
 
 def calls_of_warehouse(store: Store, tenant_id: str, usage_id: str) -> Iterator[RatedCall]:
