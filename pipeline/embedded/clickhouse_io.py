@@ -64,7 +64,13 @@ class ChdbStore:
     """The engine over one folder. Each query has a connection of its own, so a slow one holds up nobody."""
 
     def __init__(self, folder: Path, lock: _FolderLock) -> None:
-        from chdb.state import sqlitelike  # noqa: PLC0415  # 280 MB that only an owner needs
+        try:
+            from chdb.state import sqlitelike  # noqa: PLC0415  # 280 MB that only an owner needs
+        except ImportError:  # the container image leaves it out
+            lock.release()
+            raise StoreRefused(
+                "the embedded warehouse needs the package chdb-core; or name a clickhouse:// server"
+            ) from None
 
         self.name = f"chDB in {folder}"
         self._connect = sqlitelike.connect
