@@ -116,7 +116,8 @@ def _refusal(call: RatedCall, due_micros: int, sight: Sight, rules: Rules, notes
     elif reason == "spend_cap_reached":
         notes.insist(sight.family is Family.OWN, "reason", reason, "caps hold for own calls only", "R63")
     elif reason == "no_credits_licence":
-        notes.insist(sight.family is not Family.APPLICATION, "reason", reason, "none is needed here", "R12")
+        is_user = sight.family is not Family.APPLICATION or call.user_id is not None
+        notes.insist(is_user, "reason", reason, "a resource account needs none", "R12")
     notes.cannot_tell("the settings of account and user that this check asked")
 
 

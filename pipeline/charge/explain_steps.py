@@ -163,7 +163,8 @@ def _own_call(call: RatedCall, sight: Sight, notes: Notes) -> None:
         says, rules = f"the user's plan gives its {call.scope} minutes, then credits", "step 8, R6, R19"
     elif call.reason == "no_calling_plan":
         says, rules = "the user holds no calling plan and is no resource account", "step 8"
-        notes.insist(sight.family is Family.OWN, "reason", call.reason, "a resource account needs no plan", "R12")
+        is_user = sight.family is Family.OWN or call.user_id is not None
+        notes.insist(is_user, "reason", call.reason, "a resource account needs no plan", "R12")
     else:
         says, rules = "no pool gave anything: credits", "step 8, R5-R8, R12"
         notes.cannot_tell(_POOLS_UNKNOWN)
