@@ -21,6 +21,7 @@ test-quick: lint
 bench: .venv/installed
 	tests/install-servers kafka
 	$(BIN)/python benchmarks/stream.py $(ARGS)
+	$(BIN)/python benchmarks/rate.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
