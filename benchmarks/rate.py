@@ -4,10 +4,10 @@
 
 Each line is a process of its own, so that none inherits the other's caches. The calls of a slice of 2,000 are decoded
 before its clock starts; then it goes through `Ledger.apply` and `Ledger.adopt`. A figure is the median of the slices
-after a warm-up. Ratios are of the same in turns of a plain loop timed beside each slice, because a shared machine is not
-equally fast all the time. The cyclic collector is set as the worker sets it. Tenants are drawn like 1/rank (most calls
-belong to few), or evenly where it is said so; numbers like 1/rank from 3,000 destinations of the deck, their last digits
-at random, so that hardly a number is called twice, or (few numbers) from 5,000. The last line is JSON.
+after a warm-up. Ratios are of the same in turns of a plain loop timed beside each slice, because a shared machine is
+not equally fast all the time. The cyclic collector is set as the worker sets it. Tenants are drawn like 1/rank (most
+calls belong to few), or evenly where it is said so; numbers like 1/rank from 3,000 destinations of the deck, their last
+digits at random, so that hardly a number is called twice, or (few numbers) from 5,000. The last line is JSON.
 """
 
 from __future__ import annotations
