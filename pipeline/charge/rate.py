@@ -284,7 +284,7 @@ def _calling_plan(call: Situation) -> Payment:
     plan = call.subscriber.entitlement.plan
     credits = _credits(call)
     if plan is None:
-        return credits if _is_resource_account(call) else _NO_PLAN
+        return credits if call.subscriber.is_resource_account else _NO_PLAN
     scope = _scope(call.dialled, call.country)
     has_pool = scope == "domestic" or (plan.kind == "calling_international" and _is_listed(call))
     if plan.kind == "calling_payg" or not has_pool:
@@ -312,12 +312,9 @@ def _credits(call: Situation) -> Payment:
     if call.family is Family.CONFERENCE and entitlement.per_minute is not None:
         return Payment(Pays.CREDITS, capability=entitlement.per_minute.capability)
     is_payg = call.family is Family.OWN and entitlement.has_payg
-    return _CREDITS_WITHOUT_LICENCE if is_payg or _is_resource_account(call) else _CREDITS
-
-
-def _is_resource_account(call: Situation) -> bool:
-    """The user of a `ucap_*` call is one by definition (R17), any other when it was set as one."""
-    return call.family is Family.APPLICATION or call.subscriber.is_resource_account
+    is_dial_in = call.is_inbound and call.family is Family.APPLICATION  # R12
+    needs_none = is_payg or is_dial_in or call.subscriber.is_resource_account
+    return _CREDITS_WITHOUT_LICENCE if needs_none else _CREDITS
 
 
 def _is_listed(call: Situation) -> bool:

@@ -34,12 +34,9 @@ class Entitlement(NamedTuple):
     extended_dial_out: Licence | None = None
     has_credits: bool = False
     has_payg: bool = False
-
-    @property
-    def seats(self) -> tuple[str, ...]:
-        """SKUs in whose pools the holder counts: his plan's, and each conferencing licence's (R19, R32)."""
-        plan = (self.plan.sku,) if self.plan else ()
-        return plan + tuple(licence.sku for licence in self.conferencing)
+    seats: tuple[str, ...] = ()
+    """SKUs in whose pools the holder counts: every plan that he holds, whichever applies to his calls (R31), and each
+    conferencing licence (R32)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +72,7 @@ def entitlement_of(licences: tuple[str, ...], tables: Tables) -> Entitlement:
         extended_dial_out=next(iter(of_kind.get("extended_dial_out", ())), None),
         has_credits="credits" in of_kind,
         has_payg="calling_payg" in of_kind,
+        seats=tuple(licence.sku for licence in (*plans, *of_kind.get("conferencing", ()))),
     )
 
 

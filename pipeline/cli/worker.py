@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.settings_io import ROLES
@@ -46,6 +46,6 @@ def worker(
     configure_logging(settings)
     with one_line():
         try:
-            asyncio.run(run_worker(settings))
+            uvloop.run(run_worker(settings))
         except InvariantBroken as error:
             raise fail(f"the books contradict themselves: {error}", EXIT_BROKEN) from None

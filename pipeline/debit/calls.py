@@ -91,7 +91,8 @@ def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rule
     return _rated(turn, cdr, charge, settlement, balance_after_micros, version)
 
 
-_NO_USER = UserSettings(None, (), None, None, None, None, False)
+# Of the calls that name no user only `ucap_*` may cost something: they are a resource account's (R12, R17).
+_NO_USER = UserSettings(None, (), None, None, None, None, is_resource_account=True)
 
 
 def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subscriber:
