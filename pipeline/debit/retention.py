@@ -5,7 +5,7 @@ Forgetting happens when an account's turn comes anyway; nothing is searched for.
 
 from __future__ import annotations
 
-from pipeline.base.calendar import MS_PER_DAY, month_of, next_month_starts_at
+from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, month_of, next_month_starts_at
 from pipeline.debit.account import NEVER_MS, Account, MonthPools, Refund, RefundQueue, User
 from pipeline.debit.books import Books
 from pipeline.debit.turn import Turn
@@ -33,8 +33,8 @@ def forget_months(turn: Turn, call_age_ms_max: int) -> None:
 
 
 def _next_kept(turn: Turn, month: str) -> str:
-    """The first month after this one with a record, or ""; nothing is later than the month of now."""
-    last_month = month_of(turn.now_ms)
+    """The first month after this one with a record, or ""; a call may start up to an hour ahead."""
+    last_month = month_of(turn.now_ms + MS_PER_HOUR)
     while month < last_month:
         year, number = int(month[:4]), int(month[5:])
         month = f"{year + number // 12:04d}-{number % 12 + 1:02d}"

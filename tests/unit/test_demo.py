@@ -290,5 +290,12 @@ def test_money_for_the_eye_has_two_decimals() -> None:
 def test_the_live_view_shows_how_far_each_part_is() -> None:
     """A person sees the run move, from the switch to the warehouse."""
     told = shown(live_view(Moment("calls arrive", 2.0, 10, 4, 3, 1), World().audit()))
-    for part in ("calls arrive", "sent by the switches", "in the warehouse", "2 calls/s", "worker killed with -9", "charged"):
+    for part in (
+        "calls arrive",
+        "sent by the switches",
+        "in the warehouse",
+        "2 calls/s",
+        "worker killed with -9",
+        "charged",
+    ):
         assert part in told

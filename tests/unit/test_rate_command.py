@@ -63,7 +63,7 @@ def test_json_holds_no_floats_and_keys_stand_in_the_order_of_the_schema(tmp_path
     rate(SPLIT, "--out", tmp_path)
     for name in NAMES:
         for line in (tmp_path / f"{name}.jsonl").read_text().splitlines():
-            json.loads(line, parse_float=lambda text: pytest.fail(f"{text} in {name}"))
+            json.loads(line, parse_float=lambda text, name=name: pytest.fail(f"{text} in {name}"))
     first = json.loads((tmp_path / "rated_calls.jsonl").read_text().splitlines()[0])
     assert list(first)[:3] == ["usage_id", "call_id", "conference_id"] and list(first)[-1] == "rules_version"
 
