@@ -19,6 +19,12 @@ _MARK_OF_FIXTURE = {"kafka": "kafka", "clickhouse_server": "clickhouse"}
 _prefix_numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--ledger-steps", type=int, default=12_000, help="steps of invented histories, product against oracle"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture, mark in _MARK_OF_FIXTURE.items():

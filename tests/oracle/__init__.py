@@ -31,7 +31,7 @@ from .form import (
 from .rating import POLICIES, Rating, check_numbers
 
 __all__ = [
-    "ANY", "CALL_TYPES", "FILES", "KIND_FIELDS", "Books", "Oracle", "differences", "read_lines", "run",
+    "ANY", "CALL_TYPES", "FILES", "KIND_FIELDS", "Books", "Oracle", "differences", "read_lines", "run", "shown",
 ]  # fmt: skip
 
 FILES = ("rated_calls", "account_events", "ledger_entries", "rejected", "accounts")
@@ -80,7 +80,7 @@ class Oracle:
             return self.at_next_offset(False, owner_of(tenant_id, self.partition_count), now, value)
         is_command = "command" in line
         body = line["command" if is_command else "cdr"]
-        if is_command and body.get("kind") == "tick" and body.get("tenant_id") == "":
+        if is_command and is_tick(body):
             out: dict[str, list[dict]] = {name: [] for name in FILES[:4]}
             for partition in range(self.partition_count):
                 for name, items in self.at_next_offset(True, partition, now, body).items():
@@ -141,7 +141,7 @@ class Oracle:
             ids["usage_id"] = ANY
         original = base64.b64encode(body).decode() if isinstance(body, bytes) else ANY
         return {
-            "reason": refused.reason, "detail": refused.detail, **ids, **where,
+            "reason": refused.reason, "detail": ANY, **ids, **where,
             "original": original, "received_at": now,
         }  # fmt: skip
 
@@ -350,6 +350,14 @@ DUPLICATE = {
     "rate_micros_per_minute": None, "connection_fee_micros": None, "price_micros": 0, "debited_micros": 0, "lots": [],
     "overdraft_micros": 0, "postpaid_micros": 0, "rate_is_ambiguous": False,
 }  # fmt: skip
+
+
+def is_tick(body: dict) -> bool:
+    """One without its form is a command like any other: a single record that is rejected."""
+    try:
+        return check_command(body)["kind"] == "tick"
+    except Refused:
+        return False
 
 
 def is_active(user: dict | None) -> bool:
