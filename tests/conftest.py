@@ -21,7 +21,7 @@ _prefix_numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--ledger-steps", type=int, default=12_000, help="steps of invented histories, product against oracle"
+        "--ledger-steps", type=int, default=8_000, help="steps of invented histories, product against oracle"
     )
 
 
