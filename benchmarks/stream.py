@@ -4,7 +4,8 @@
 
 worker: `pstn worker --roles ledger`, full records, exactly once. naive: a Faust agent that takes one event at a time,
 keeps balances in an `app.Table` and sends with `topic.send` (at-least-once, a tenth of the calls, simple rating).
-floor: plain aiokafka that reads, decodes, encodes a rated call and writes batches, and decides nothing.
+floor: plain aiokafka and fastavro that reads, decodes, encodes a rated call and writes batches, and decides nothing;
+floor_ours: the same with the product's own codec.
 Each is a process of its own; CPU is that process's, from its first to its last record. The last line is JSON.
 """
 
@@ -149,9 +150,10 @@ def run_worker(settings: Settings, calls: int, tenants: int) -> dict[str, float]
     return figures
 
 
-def run_script(name: str, settings: Settings, total: int) -> dict[str, float]:
+def run_script(name: str, settings: Settings, total: int, codec_name: str = "fastavro") -> dict[str, float]:
     """The naive agent and the floor print `done=<records>` as they go."""
     variables = {"BOOTSTRAP": settings.bootstrap_servers, "PREFIX": settings.topic_prefix, "TOTAL": str(total)}
+    variables["CODEC"] = codec_name
     command = [sys.executable, str(HERE / name), *(["worker", "-l", "error"] if "faust" in name else [])]
     process = subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -184,6 +186,7 @@ def main() -> None:
             figures["worker"] = run_worker(settings, options.calls, options.tenants)
         with console.status("floor"):
             figures["floor"] = run_script("floor.py", settings, options.calls)
+            figures["floor_ours"] = run_script("floor.py", settings, options.calls, "ours")
         with console.status("naive Faust agent"):
             figures["naive"] = run_script("naive_faust.py", settings, options.calls // 10)
     table = Table("contender", "records/s", "CPU us a record", "memory MiB")
@@ -196,6 +199,7 @@ def main() -> None:
         "worker_over_floor": figures["worker"]["records_s"] / figures["floor"]["records_s"],
         "worker_over_floor_cpu": figures["floor"]["cpu_us"] / figures["worker"]["cpu_us"],
     }
+    ratios["worker_over_floor_ours_cpu"] = figures["floor_ours"]["cpu_us"] / figures["worker"]["cpu_us"]
     rounded = {name: {key: round(value, 1) for key, value in found.items()} for name, found in figures.items()}
     result = {"calls": options.calls, "tenants": options.tenants, **rounded}
     print(json.dumps(result | {name: round(value, 2) for name, value in ratios.items()}))
