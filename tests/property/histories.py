@@ -43,30 +43,19 @@ POLICIES = (
     "DialoutCPCandPSTNInternational", "DialoutCPCandPSTNInternational", "DialoutCPCandPSTNInternational",
     "DialoutCPCandPSTNDomestic", "DialoutCPCZoneAPSTNDisabled", "DialoutCPCDisabledPSTNInternational",
 )  # fmt: skip
-SECONDS = (
-    0,
-    1,
-    59,
-    60,
-    60,
-    60,
-    61,
-    120,
-    120,
-    600,
-    3_600,
-    3_601,
-    60 * 95,
-    60 * 95,
-    60 * 119,
-    60 * 120,
-    60 * 121,
-    60 * 241,
-    60 * 600,
-)
+SECONDS: tuple[int | str, ...] = (
+    0, 1, 59, 60, 60, 60, 60, 61, 120, 120, 600, 3_600, 3_601, *(60 * m for m in (95, 95, 119, 120, 121, 241, 600)),
+    "to the end", "to the end", "to 80 %", "past the end",
+)  # fmt: skip
 AMOUNTS = (1, 10_499, 10_500, 10_501, 13_000, 21_000, 31_500, 100_000, 2_000_000)
-LATER = (0, 0, 0, 1, SECOND, MINUTE, 10 * MINUTE, HOUR - 1, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY)
-STARTS_AGO = (*[None] * 16, 0, -HOUR, -HOUR - 1, 2 * HOUR, 3 * DAY, 40 * DAY, 400 * DAY, 400 * DAY + 1)
+LATER: tuple[int | str, ...] = (
+    0, 0, 0, 0, 0, 1, SECOND, MINUTE, MINUTE, 10 * MINUTE, HOUR - 1, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY,
+    "retry", "retry", "expiry", "notice", "window",
+)  # fmt: skip
+STARTS_AGO: tuple[int | str | None, ...] = (
+    *[None] * 16, 0, -HOUR, -HOUR - 1, 2 * HOUR, 3 * DAY, 40 * DAY, 400 * DAY, 400 * DAY + 1,
+    "suspension", "suspension", "before suspension", "removal",
+)  # fmt: skip
 BOUGHT_AGO = (0, 0, 0, DAY, 335 * DAY, 364 * DAY, 365 * DAY, 366 * DAY, -30 * DAY)
 
 BROKEN_CALLS: tuple[dict[str, object], ...] = (
@@ -96,7 +85,7 @@ FIELDS = {
     ),
     "user": (
         _tenant, _user, _licences, st.sampled_from((None, None, "US", "PR", "DE")),
-        st.sampled_from((None, None, None, 0, 10_500, 50_000)), st.sampled_from((None, None, None, *POLICIES)),
+        st.sampled_from((None, None, None, 0, 10_500, 21_000)), st.sampled_from((None, None, None, *POLICIES)),
     ),
     "remove": (_tenant, _user),
     "assign": (_tenant, st.lists(st.sampled_from((*USERS, "ghost")), max_size=3).map(tuple), _licences, _licences),
@@ -157,6 +146,8 @@ class History:
     def play(self, drawn: tuple) -> dict:
         """The line of a step; the oracle has applied it."""
         kind, (later, jitter) = drawn[0], drawn[1]
+        if isinstance(later, str):
+            later = self._until(later, drawn[2] if len(drawn) > 2 else "A", -1 if jitter % 4 == 0 else 0)
         self.now += -HOUR if jitter == 19 else later
         return self.add(getattr(self, f"_{kind}")(*drawn[2:]))
 
@@ -165,6 +156,40 @@ class History:
         self.outputs.append(self.oracle.apply(line))
         return line
 
+    def _until(self, edge: str, tenant: object, jitter_ms: int) -> int:
+        """From now to the edge of something that the account waits for, or just before it."""
+        account = self.oracle.accounts.get(str(tenant))
+        if account is None:
+            return 0
+        expiries = [lot["expires_at"] for lot in account.lots if lot["remaining"] > 0]
+        edges = {
+            "retry": [account.backoff_until],
+            "expiry": expiries,
+            "notice": [instant - 30 * DAY for instant in expiries],
+            "window": [instant + 7 * DAY for instant, _ in self.oracle.calls_seen.values()],
+        }[edge]
+        ahead = [instant - self.now for instant in edges if instant > self.now]
+        return min(ahead) + jitter_ms if ahead else 0
+
+    def _started(self, edge: str, tenant: str, user: str) -> int:
+        """An instant about which it matters on which side of it a call started."""
+        account = self.oracle.accounts.get(tenant)
+        if account is None:
+            return self.now
+        if edge == "removal":
+            removed_at = account.users.get(user, {}).get("removed_at")
+            return self.now if removed_at is None else removed_at
+        suspended_at = self.now if account.suspended_at is None else account.suspended_at
+        return suspended_at - (edge == "before suspension")
+
+    def _minutes(self, edge: str, tenant: str) -> int:
+        """What a pool of 120 minutes, or of a multiple, has left, or what is left to 80 % of it."""
+        account = self.oracle.accounts.get(tenant)
+        used = sum(account.used.values()) if account and len(account.used) == 1 else 0
+        if edge == "to 80 %":
+            return 96 - used if used < 96 else 24
+        return 120 - used % 120 + (edge == "past the end")
+
     def _line(self, tenant: str, kind: str, **fields: object) -> dict:
         number = len(self.lines)
         command_id = f"c{number % 5}" if number % 11 == 0 else f"command-{number}"
@@ -172,7 +197,12 @@ class History:
         return {"at": show_time(self.now), "command": {**head, **fields}}
 
     def _call(self, tenant, user, call_type, number, seconds, started_ago, country):
-        start = self.now - (seconds * SECOND if started_ago is None else started_ago)
+        if isinstance(seconds, str):
+            seconds = 60 * self._minutes(seconds, tenant)
+        if isinstance(started_ago, str):
+            start = self._started(started_ago, tenant, user)
+        else:
+            start = self.now - (seconds * SECOND if started_ago is None else started_ago)
         inbound = call_type.endswith(("_in", "In"))
         usage_id = f"k{len(self.lines) % 7}" if len(self.lines) % 13 == 0 else f"call-{len(self.lines)}"
         call = {
