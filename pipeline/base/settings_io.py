@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     transaction_timeout_ms: int = Field(60_000, ge=1_000, description="fencing, not this, frees a dead owner's hold")
     restore_stall_s: float = Field(30, gt=0, description="a restore without progress for so long is given up")
     slice_records_max: int = Field(2_000, ge=1, description="records in one transaction")
-    slice_cpu_ms: int = Field(50, ge=1, description="CPU time of one slice, so that the loop stays responsive")
+    slice_cpu_ms: int = Field(200, ge=1, description="CPU time of one slice, so that the loop stays responsive")
     linger_ms: int = Field(50, ge=0, description="pause between two slices of a partition that is not behind")
     tick_interval_s: float = Field(60, gt=0, description="how often time is let pass for accounts without traffic")
 
