@@ -134,7 +134,7 @@ class SliceWork:
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
         record, tenant_id = read.record, command.tenant_id
         if command.kind == "tick":
-            return self._tick(record)
+            return self._tick(read, seen)
         if partition_of(tenant_id, self._partition_count) != self._partition:
             refusal = Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, None, command.command_id)
             return self._forward(record, tenant_id, refusal)
@@ -175,8 +175,13 @@ class SliceWork:
         rejected = None if partly is None else self._reject(read.record, partly).rejected
         return Applied(None, b"", turn.events, turn.entries, rejected)
 
-    def _tick(self, record: InputRecord) -> Applied:
+    def _tick(self, read: Read, seen: Seen | None) -> Applied:
         """Lets time pass for every account to which it has something to do, in the order of tenant_id."""
+        record = read.record
+        seen = self._seen_now.get(read.id) or seen
+        if seen is not None and self._still_counts(seen, record.now_ms):
+            return _NOTHING
+        self._seen_now[read.id] = _make_seen((record.now_ms, read.digest))
         turn: Turn | None = None
         for tenant_id in self._books.tenants_due(record.now_ms):
             account = self._books.account(tenant_id)

@@ -8,7 +8,9 @@ near their end, ids again, and times to the very edges of the windows.
 from __future__ import annotations
 
 import copy
+import random
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -71,43 +73,52 @@ BROKEN_COMMANDS: tuple[dict[str, object], ...] = (
     {"dial_out_policy": "none"}, {"agreement": "barter"}, {"trigger_micros": -1}, {"recharge_id": "nothing"},
 )  # fmt: skip
 
-_when = st.tuples(st.sampled_from(LATER), st.integers(0, 19))
-_tenant, _user = st.sampled_from(TENANTS), st.sampled_from(USERS)
-_licences, _amount = st.sampled_from(LICENCES), st.sampled_from(AMOUNTS)
-FIELDS = {
+JITTER = tuple(range(20))
+VALUES: dict[str, tuple[Sequence[object], ...]] = {
     "call": (
-        _tenant, _user, st.sampled_from(CALL_TYPES), st.sampled_from(NUMBERS), st.sampled_from(SECONDS),
-        st.sampled_from(STARTS_AGO), st.sampled_from((None, None, None, None, None, "US", "PR", "GB", "DE", "IT")),
+        TENANTS, USERS, CALL_TYPES, NUMBERS, SECONDS, STARTS_AGO,
+        (None, None, None, None, None, "US", "PR", "GB", "DE", "IT"),
     ),
     "open": (
-        _tenant, st.sampled_from(("US", "US", "GB", "PR")), st.booleans(), st.booleans(), st.booleans(),
-        st.sampled_from(POLICIES),
+        TENANTS, ("US", "US", "GB", "PR"), (True, False), (True, False), (True, False), POLICIES,
     ),
     "user": (
-        _tenant, _user, _licences, st.sampled_from((None, None, "US", "PR", "DE")),
-        st.sampled_from((None, None, None, 0, 10_500, 21_000)), st.sampled_from((None, None, None, *POLICIES)),
+        TENANTS, USERS, LICENCES, (None, None, "US", "PR", "DE"), (None, None, None, 0, 10_500, 21_000),
+        (None, None, None, *POLICIES),
     ),
-    "remove": (_tenant, _user),
-    "assign": (_tenant, st.lists(st.sampled_from((*USERS, "ghost")), max_size=3).map(tuple), _licences, _licences),
-    "purchased": (_tenant, st.sampled_from(("MCOMEETADV", "MCOPSTN5")), st.integers(0, 2)),
-    "auto": (
-        _tenant, st.sampled_from((True, True, False)), _amount, _amount,
-        st.sampled_from((None, None, 21_000, 100_000)),
+    "remove": (TENANTS, USERS),
+    "assign": (
+        TENANTS, ((), ("u1",), ("u1", "u2"), ("u2", "ghost"), ("bot", "u1", "ghost"), ("ghost",)), LICENCES, LICENCES,
     ),
-    "funds": (_tenant, _amount, st.sampled_from(BOUGHT_AGO)),
-    "answer": (_tenant, st.integers(0, 3), st.booleans()),
-    "refund": (_tenant, st.integers(0, 5), st.sampled_from((0, 1, 10_500, 60_000)), st.sampled_from((0, 0, 1, 6_000))),
+    "purchased": (TENANTS, ("MCOMEETADV", "MCOPSTN5"), (0, 1, 2)),
+    "auto": (TENANTS, (True, True, False), AMOUNTS, AMOUNTS, (None, None, 21_000, 100_000)),
+    "funds": (TENANTS, AMOUNTS, BOUGHT_AGO),
+    "answer": (TENANTS, (0, 1, 2, 3), (True, False)),
+    "refund": (TENANTS, (0, 1, 2, 3, 4, 5), (0, 1, 10_500, 60_000), (0, 0, 1, 6_000)),
     "tick": (),
-    "again": (st.integers(0, 30), st.sampled_from((None, None, "operator", "duration_s"))),
-    "broken": (st.integers(0, 30), st.sampled_from(BROKEN_CALLS), st.sampled_from(BROKEN_COMMANDS)),
+    "again": (range(30), (None, None, "operator", "duration_s")),
+    "broken": (range(30), BROKEN_CALLS, BROKEN_COMMANDS),
 }  # fmt: skip
 KINDS = [*["call"] * 20, "open", "user", "user", "remove", "assign", "purchased", "auto", "auto", "funds", "funds"]
-KINDS += ["answer", "answer", "refund", "tick", "again", "again", "broken"]
+KINDS += ["answer", "answer", "answer", "refund", "tick", "tick", "again", "again", "broken"]
 
-step = st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), _when, *FIELDS[kind]))
+_when = st.tuples(st.sampled_from(LATER), st.sampled_from(JITTER))
+_fields = {kind: [st.sampled_from(values) for values in pools] for kind, pools in VALUES.items()}
+step = st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), _when, *_fields[kind]))
 long_steps = st.lists(step, min_size=20, max_size=50)
 well_formed_step = step.filter(lambda drawn: drawn[0] != "broken")
 long_well_formed_steps = st.lists(well_formed_step, min_size=20, max_size=50)
+
+
+def random_steps(seed: int, count: int) -> Iterator[tuple]:
+    """The same steps without Hypothesis, which likes to repeat itself: for bulk."""
+    chosen = random.Random(seed)
+    for _ in range(count):
+        kind = chosen.choice(KINDS)
+        when = (chosen.choice(LATER), chosen.choice(JITTER))
+        yield (kind, when, *(chosen.choice(values) for values in VALUES[kind]))
+
+
 FIRST_STEPS = (
     ("open", (0, 0), "A", "US", False, False, False, POLICIES[0]),
     ("user", (0, 0), "A", "u1", ("MCOPSTN5", "MCOPSTNPP"), None, None, None),
@@ -119,7 +130,7 @@ FIRST_STEPS = (
     ("user", (0, 0), "B", "u2", ("MCOPSTN8", "MCOPSTNPP", "MCOMEETACPEA"), None, None, None),
     ("user", (0, 0), "B", "bot", ("MCOPSTN5",), None, None, None),
 )
-_books = Books(TABLES)
+TABLES_READ = Books(TABLES)
 
 
 def with_open_months(accounts: list[dict], now_ms: int) -> list[dict]:
@@ -136,7 +147,7 @@ class History:
     """Lines of a scenario as they come about, and what the oracle says to each."""
 
     def __init__(self, **settings: object) -> None:
-        self.oracle = Oracle(_books, **settings)
+        self.oracle = Oracle(TABLES_READ, **settings)
         self.now = START_MS
         self.lines: list[dict] = []
         self.outputs: list[dict[str, list[dict]]] = []
