@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.kafka_io import WorkerMustStop
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import TopicSpec, TopicState, problems_of_topics, topic_specs
@@ -17,7 +18,7 @@ _FRESH_S = 5.0
 def specs_of(settings: Settings) -> tuple[TopicSpec, ...]:
     """The topics of a deployment."""
     return topic_specs(
-        duplicate_window_ms=settings.duplicate_window_days * 24 * 3600 * 1000,
+        duplicate_window_ms=settings.duplicate_window_days * MS_PER_DAY,
         replicated=settings.replication_factor > 1,
     )
 

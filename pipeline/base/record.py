@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
+FORWARDED_FROM = "forwarded-from"
+"""Header of a record that was passed on to its tenant's partition; a second hop is a reject."""
+
 
 class InputRecord(NamedTuple):
     """One record of `cdrs` or `account-commands`; `now_ms`: LogAppendTime, the only clock of money."""

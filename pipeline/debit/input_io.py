@@ -10,10 +10,9 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
 from pipeline.base.metrics_io import LAG_RECORDS, LAG_SECONDS, UNSTABLE_RECORDS
-from pipeline.base.record import InputRecord
+from pipeline.base.record import FORWARDED_FROM, InputRecord
 from pipeline.base.reject import InvariantBroken
 
-FORWARDED_FROM = "forwarded-from"
 _LOG_APPEND_TIME = 1
 _FETCH_WAIT_MS = 1_000
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
+from pipeline.base.record import FORWARDED_FROM
 from pipeline.base.topics import ACCOUNT_EVENTS, CDRS, COMMANDS, CREDIT_TABLE, RATED_CALLS, REJECTED, SEEN_CALLS
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.seen import pack
@@ -19,7 +20,6 @@ Entry = tuple[bytes | None, bytes | None, int]
 """Key, value (None: a tombstone), timestamp in ms."""
 Message = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes]]]
 """The same with headers."""
-FORWARDED_FROM = "forwarded-from"
 CDR_FIELD_COUNT = 14
 
 
