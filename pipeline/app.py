@@ -73,6 +73,9 @@ class LedgerApp(faust.App):  # type: ignore[misc]
         self.fatal: BaseException | None = None
         self.stopping = asyncio.Event()
 
+    def _create_directories(self) -> None:
+        """None: they would hold the tables of Faust's own, which do not hold money and are not used."""
+
     async def on_fatal(self, error: BaseException) -> None:
         """Ends the worker: going on would write on broken books."""
         log.critical("worker_stops", error=str(error) or repr(error))

@@ -35,9 +35,13 @@ def environment_of(deployment: Deployment, **variables: str) -> dict[str, str]:
 
 
 def start(deployment: Deployment, log: Path, *command: str) -> subprocess.Popen[bytes]:
+    """In an empty folder of its own, `cwd` beside the log."""
     arguments = command or (sys.executable, "-m", "pipeline", "worker")
+    (log.parent / "cwd").mkdir(exist_ok=True)
     with log.open("ab") as stream:
-        return subprocess.Popen(arguments, env=environment_of(deployment), stdout=stream, stderr=stream)
+        return subprocess.Popen(
+            arguments, env=environment_of(deployment), stdout=stream, stderr=stream, cwd=log.parent / "cwd"
+        )
 
 
 def test_sigterm_finishes_the_slice_and_leaves_within_five_seconds(
@@ -78,6 +82,29 @@ def test_fausts_own_command_runs_the_same_worker(kafka: KafkaNode, topic_prefix:
         finally:
             worker.terminate()
             worker.wait(15)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("command", ["pstn", "faust"])
+def test_a_worker_leaves_nothing_where_it_was_started(
+    kafka: KafkaNode, topic_prefix: str, tmp_path: Path, command: str
+) -> None:
+    """Faust makes a folder for tables that this worker does not have; an empty one lay in everybody's checkout."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        await deployment.open_accounts(["tenant-0"])
+        await deployment.call("tenant-0", 5)
+        arguments = {"pstn": ("worker",), "faust": ("-A", "pipeline.app", "worker", "-l", "warn")}[command]
+        worker = start(deployment, tmp_path / "log", str(BIN / command), *arguments)
+        try:
+            await deployment.rated_when(5)
+            assert list((tmp_path / "cwd").iterdir()) == []
+        finally:
+            worker.terminate()
+            worker.wait(15)
+        assert list((tmp_path / "cwd").iterdir()) == []
 
     asyncio.run(run())
 
