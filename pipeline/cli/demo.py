@@ -29,7 +29,9 @@ def demo(
     kafka: Annotated[
         bool, typer.Option("--kafka", help="on a local Apache Kafka, with a kill -9 of the worker (Java 17, Maven)")
     ] = False,
-    keep: Annotated[Path | None, typer.Option(help="folder that keeps all files, the warehouse too")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="folder that keeps all files, the warehouse too", show_default="a temporary one")
+    ] = None,
     output: Annotated[
         Literal["table", "json"], typer.Option("--format", help="of the summary: table or json")
     ] = "table",
@@ -37,6 +39,8 @@ def demo(
     """Invented calls through a Kafka protocol, priced, debited, loaded and compared. Exit code 1 if the books differ.
 
     The rates are a proxy and are labelled so; the telephone numbers belong to nobody.
+
+    Example: pstn demo --calls 5000 --keep demo-files
     """
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise fail(f"the folder {keep} is not empty: name another, so that no older run is mixed in")

@@ -13,31 +13,34 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.base.calendar import MS_PER_DAY, format_time
-from pipeline.base.resources_io import resource_path
+from pipeline.base.calendar import format_time
 from pipeline.base.rules import Rules
 from pipeline.charge.explain import explain as explain_call
 from pipeline.charge.explanation import Difference, Explanation
 from pipeline.charge.tables import Tables
-from pipeline.charge.tables_io import TableError, load_tables
+from pipeline.charge.tables_io import TableError
 from pipeline.cli.explain_io import CallError, calls_of_file, calls_of_warehouse, compare_with_replay, replayed
-from pipeline.cli.failure import EXIT_WRONG, fail, load_settings
-from pipeline.cli.report import opened
+from pipeline.cli.failure import EXIT_WRONG, fail, load_settings, plain
+from pipeline.cli.rating_options import Rating, with_rating
+from pipeline.cli.report import WarehouseOption, opened
 from pipeline.emit.outputs import RatedCall, to_json
-from pipeline.offline_io import Offline, ScenarioError
+from pipeline.offline_io import ScenarioError
 
 EXIT_DIFFERENT = 1
 _WIDTH = 140  # of what is not a terminal
 
 
+@with_rating
 def explain(
-    usage_id: Annotated[str | None, typer.Argument(help="[default: every call of the file]")] = None,
+    *,
+    usage_id: Annotated[
+        str | None, typer.Argument(help="id of the call", show_default="every call of the file")
+    ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="rated_calls.jsonl of `pstn rate`; - or nothing is standard input")
+        Path | None,
+        typer.Option(help="rated_calls.jsonl of pstn rate; - is standard input", show_default="standard input"),
     ] = None,
-    warehouse: Annotated[
-        str | None, typer.Option(help="clickhouse://host:port/database or chdb:FOLDER [env PSTN_WAREHOUSE]")
-    ] = None,
+    warehouse: WarehouseOption = None,
     tenant: Annotated[
         str | None, typer.Option(help="whose call; without --file it is looked up in the warehouse")
     ] = None,
@@ -45,59 +48,33 @@ def explain(
         Path | None, typer.Option(help="scenario that led to the call: it is run again and compared byte for byte")
     ] = None,
     format: Annotated[Literal["text", "json"], typer.Option(help="json: one object a line")] = "text",
-    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables [default: those shipped]")] = None,
-    partitions: Annotated[
-        int, typer.Option(min=1, max=10_000, envvar="PSTN_PARTITION_COUNT", help="of the history")
-    ] = 12,
-    topic_prefix: Annotated[str, typer.Option(envvar="PSTN_TOPIC_PREFIX", help="of the history")] = "pstn.",
-    duplicate_window_days: Annotated[int, typer.Option(min=1, envvar="PSTN_DUPLICATE_WINDOW_DAYS")] = 7,
-    call_age_days_max: Annotated[int, typer.Option(min=1, envvar="PSTN_CALL_AGE_DAYS_MAX")] = 400,
-    international_quota_closes_domestic: Annotated[
-        bool,
-        typer.Option(
-            envvar="PSTN_INTERNATIONAL_QUOTA_CLOSES_DOMESTIC", help="R23: the end of either quota closes both"
-        ),
-    ] = False,
-    overdraft_allowed: Annotated[
-        bool, typer.Option(envvar="PSTN_OVERDRAFT_ALLOWED", help="R61: calls that took place are charged below zero")
-    ] = True,
-    toll_free_number_type: Annotated[
-        list[str] | None, typer.Option(help="number_type that means toll-free; may be repeated [default: TollFree]")
-    ] = None,
+    rating: Rating,
 ) -> None:
     """Say how a rated call came to its charge, and compute it again.
 
     Exit code 0: the same to the micro-unit. 1: it differs. 2: tables or settings of its version are not at hand, or
     there is no such call.
+
+    Example: pstn explain --tenant contoso CALL-17
     """
-    rules = Rules(
-        duplicate_window_ms=duplicate_window_days * MS_PER_DAY,
-        call_age_ms_max=call_age_days_max * MS_PER_DAY,
-        international_quota_closes_domestic=international_quota_closes_domestic,
-        overdraft_allowed=overdraft_allowed,
-        toll_free_number_types=tuple(toll_free_number_type or Rules().toll_free_number_types),
-    )
     try:
-        loaded = load_tables(tables or resource_path("rating_tables"))
-        again = None
-        if history is not None:
-            offline = Offline(loaded, rules, partition_count=partitions, topic_prefix=topic_prefix)
-            again = replayed(offline, history)
+        loaded = rating.load_tables()
+        again = replayed(rating.offline(loaded), history) if history is not None else None
         outcomes = []
         for call in _calls(usage_id, file, warehouse, tenant):
-            explanation = _explained(call, loaded, rules)
+            explanation = _explained(call, loaded, rating.rules)
             if again is not None:
                 found = compare_with_replay(call, again)
                 explanation = explanation._replace(differences=[*explanation.differences, *found])
             _show(call, explanation, format, is_replayed=again is not None)
             outcomes.append(_exit_code(explanation))
     except (CallError, ScenarioError, TableError) as error:
-        raise fail(str(error).replace("[", "\\[")) from None
+        raise fail(plain(str(error))) from None
     except OSError as error:
-        raise fail(f"{error.filename or ''}: {error.strerror}".replace("[", "\\[")) from None
+        raise fail(plain(f"{error.filename or ''}: {error.strerror}")) from None
     if not outcomes:
         whose = "" if tenant is None else f" of tenant {tenant}"
-        raise fail(f"no rated call {usage_id or ''}{whose} there".replace("[", "\\["))
+        raise fail(plain(f"no rated call {usage_id or ''}{whose} there"))
     if any(outcomes):
         raise typer.Exit(EXIT_DIFFERENT if EXIT_DIFFERENT in outcomes else EXIT_WRONG)
 

@@ -32,9 +32,9 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (WorkerMustStop, PartitionStalled, BrokerUnreachable, TableError) as error:
-        raise fail(_plain(str(error))) from None
+        raise fail(plain(str(error))) from None
     except (KafkaError, KafkaException, OSError) as error:
-        raise fail(_plain(f"{type(error).__name__}: {error}")) from None
+        raise fail(plain(f"{type(error).__name__}: {error}")) from None
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -46,8 +46,9 @@ def load_settings(**overrides: object) -> Settings:
             f"setting {'.'.join(map(str, e['loc']))}: {e['msg']} (PSTN_{str(e['loc'][0]).upper()})"
             for e in error.errors()
         ]
-        raise fail(_plain("; ".join(lines))) from None
+        raise fail(plain("; ".join(lines))) from None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that may hold brackets, for `fail`."""
     return text.replace("[", "\\[")

@@ -19,7 +19,10 @@ app = typer.Typer(no_args_is_help=True, help="Begin a ledger, or accept a gap in
 
 @app.command()
 def init(bootstrap: Bootstrap = None, prefix: Prefix = None) -> None:
-    """Write the first checkpoint of each partition that has none; safe to repeat, never overwrites."""
+    """Write the first checkpoint of each partition that has none; safe to repeat, never overwrites.
+
+    Example: pstn ledger init --bootstrap kafka-1:9092
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     with one_line():
         specs = specs_of(settings)
@@ -40,7 +43,10 @@ def skip(
     prefix: Prefix = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Go on after retention deleted input that was never applied. Those calls stay uncharged until sent again."""
+    """Go on after retention deleted input that was never applied. Those calls stay uncharged until sent again.
+
+    Example: pstn ledger skip
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     if not yes:
         typer.confirm("Stop all workers first. Accept that the deleted calls and commands are lost?", abort=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,74 +13,51 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.money import format_micros
-from pipeline.base.resources_io import resource_path
-from pipeline.base.rules import Rules
-from pipeline.charge.tables_io import TableError, load_tables
+from pipeline.charge.tables_io import TableError
+from pipeline.cli.failure import fail, plain, stderr
+from pipeline.cli.rating_options import Rating, with_rating
 from pipeline.debit.slices import Applied
 from pipeline.offline_files_io import OutputFiles
 from pipeline.offline_io import SLICE_LINES, Line, Offline, ScenarioError, read_scenario
 
-_EXIT_WRONG = 2
 _PROGRESS_AFTER_S = 2.0
 
 
+@with_rating
 def rate(
+    *,
     scenario: Annotated[
-        list[Path], typer.Argument(help="files of JSON lines, one after the other; - is standard input")
+        list[Path], typer.Argument(help="files of JSON lines, read one after the other; - is standard input")
     ],
-    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables [default: those shipped]")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the five files [default: a summary here]")] = None,
-    format: Annotated[Literal["jsonl", "csv", "parquet"], typer.Option(help="of the files")] = "jsonl",
-    partitions: Annotated[int, typer.Option(min=1, max=10_000, envvar="PSTN_PARTITION_COUNT")] = 12,
-    topic_prefix: Annotated[
-        str, typer.Option(help="stands before topics in positions", envvar="PSTN_TOPIC_PREFIX")
-    ] = "pstn.",
-    duplicate_window_days: Annotated[int, typer.Option(min=1, envvar="PSTN_DUPLICATE_WINDOW_DAYS")] = 7,
-    call_age_days_max: Annotated[int, typer.Option(min=1, envvar="PSTN_CALL_AGE_DAYS_MAX")] = 400,
-    international_quota_closes_domestic: Annotated[
-        bool,
-        typer.Option(
-            help="R23: the end of either quota closes both", envvar="PSTN_INTERNATIONAL_QUOTA_CLOSES_DOMESTIC"
-        ),
-    ] = False,
-    overdraft_allowed: Annotated[
-        bool, typer.Option(help="R61: calls that took place are charged below zero", envvar="PSTN_OVERDRAFT_ALLOWED")
-    ] = True,
-    toll_free_number_type: Annotated[
-        list[str] | None, typer.Option(help="number_type that means toll-free; may be repeated [default: TollFree]")
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the five files of records", show_default="none, a summary instead")
     ] = None,
+    format: Annotated[Literal["jsonl", "csv", "parquet"], typer.Option(help="of the five files")] = "jsonl",
+    rating: Rating,
 ) -> None:
-    """Price and debit calls from files: {"at": TIME, "command" or "cdr" or "cdr_raw": ...} a line.
+    """Price and debit calls from files of JSON lines, with the very code that rates the stream.
 
-    Same input, same bytes. A bad call is a reject; a line that is no record ends the run with exit code 2.
+    A line is {"at": TIME, "command": {...}} or {"at": TIME, "cdr": {...}}, or "cdr_raw" with base64 of a message.
+    Same input and settings, same bytes. A bad call is a reject; a line that is no record ends the run: exit code 2.
+
+    Several files are one history. tests/golden/ has a scenario for each rule, with tables of its own.
+
+    Example: pstn rate calls.jsonl --out rated --format csv
     """
-    rules = Rules(
-        duplicate_window_ms=duplicate_window_days * MS_PER_DAY,
-        call_age_ms_max=call_age_days_max * MS_PER_DAY,
-        international_quota_closes_domestic=international_quota_closes_domestic,
-        overdraft_allowed=overdraft_allowed,
-        toll_free_number_types=tuple(toll_free_number_type or Rules().toll_free_number_types),
-    )
     try:
-        loaded = load_tables(tables or resource_path("rating_tables"))
-        offline = Offline(loaded, rules, partition_count=partitions, topic_prefix=topic_prefix)
+        offline = rating.offline(rating.load_tables())
         applied = _applied(offline, scenario)
         if out is None:
             _show(_summary(offline, applied))
         else:
             _write(offline, applied, out, format)
     except (ScenarioError, TableError) as error:
-        raise _fail(str(error)) from None
+        raise fail(plain(str(error))) from None
     except OSError as error:
-        raise _fail(f"{error.filename or ''}: {error.strerror}") from None
-
-
-def _fail(line: str) -> typer.Exit:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
-    return typer.Exit(_EXIT_WRONG)
+        raise fail(plain(f"{error.filename or ''}: {error.strerror}")) from None
 
 
 def _applied(offline: Offline, scenario: Sequence[Path]) -> Iterator[Applied]:
@@ -97,7 +74,7 @@ def _applied(offline: Offline, scenario: Sequence[Path]) -> Iterator[Applied]:
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     started_s, read_bytes, count, task = time.monotonic(), 0, 0, None
     try:
-        for lines in _slices(chain.from_iterable(map(read_scenario, scenario))):
+        for lines in _slices(_one_history(scenario)):
             yield from offline.apply(lines)
             read_bytes += sum(line.size for line in lines)
             count += len(lines)
@@ -109,6 +86,23 @@ def _applied(offline: Offline, scenario: Sequence[Path]) -> Iterator[Applied]:
     finally:
         if task is not None:
             progress.stop()
+
+
+def _one_history(scenario: Sequence[Path]) -> Iterator[Line]:
+    """All files as one; says so when one of them begins before another has ended, as histories of their own do."""
+    until_ms, back_count = 0, 0
+    for path in scenario:
+        is_first = True
+        for line in read_scenario(path):
+            back_count += is_first and line.now_ms < until_ms
+            is_first = False
+            until_ms = max(until_ms, line.now_ms)
+            yield line
+    if back_count:
+        stderr.print(
+            f"{back_count} of {len(scenario)} files begin before one ahead of them has ended: all were rated as one"
+            " history; if each is its own, rate them one by one"
+        )
 
 
 def _slices(lines: Iterator[Line]) -> Iterator[list[Line]]:
@@ -137,6 +131,7 @@ class _Summary:
         self.minutes: Counter[tuple[str, str]] = Counter()
         self.paid_micros: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.reasons: Counter[str] = Counter()
+        self.first_detail: dict[str, str] = {}
         self.kinds: Counter[str] = Counter()
         self.balances: Counter[str] = Counter()
         self.account_count = 0
@@ -154,6 +149,7 @@ def _summary(offline: Offline, applied: Iterator[Applied]) -> _Summary:
             summary.paid_micros[key][call.currency] += call.debited_micros + call.postpaid_micros
         if each.rejected is not None:
             summary.reasons[each.rejected.reason] += 1
+            summary.first_detail.setdefault(each.rejected.reason, each.rejected.detail)
         for event in each.events:
             summary.kinds[event.kind] += 1
     for line in offline.accounts():
@@ -175,13 +171,19 @@ def _show(summary: _Summary) -> None:
     for key, count in sorted(summary.outcomes.items()):
         calls.add_row(*key, f"{count:,}", f"{summary.minutes[key]:,}", _money(summary.paid_micros[key]))
     console.print(calls)
-    for title, counts in (("Rejected", summary.reasons), ("Events", summary.kinds)):
-        if counts:
-            table = Table("", title=title, title_justify="left", show_header=False)
-            table.add_column("", justify="right")
-            for name, count in sorted(counts.items()):
-                table.add_row(name, f"{count:,}")
-            console.print(table)
+    if summary.reasons:
+        rejected = Table("reason", title="Rejected", title_justify="left")
+        rejected.add_column("count", justify="right")
+        rejected.add_column("the first one", overflow="fold")
+        for name, count in sorted(summary.reasons.items()):
+            rejected.add_row(name, f"{count:,}", Text(summary.first_detail[name]))
+        console.print(rejected)
+    if summary.kinds:
+        events = Table("", title="Events", title_justify="left", show_header=False)
+        events.add_column("", justify="right")
+        for name, count in sorted(summary.kinds.items()):
+            events.add_row(name, f"{count:,}")
+        console.print(events)
     console.print(
         f"{summary.account_count:,} accounts, {summary.suspended_count:,} suspended, "
         f"balances {_money(summary.balances) or '0'}. With --out DIR every record is written."

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pipeline.base.avro import DecodeError
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.failure import fail, load_settings, one_line, plain
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.warehouse.reconcile import Outcome
 from pipeline.warehouse.report_io import print_usage_table, write_usage_csv, write_usage_json
@@ -27,7 +27,12 @@ app = typer.Typer(no_args_is_help=True, help="Reports from the warehouse.")
 
 WarehouseOption = Annotated[
     str | None,
-    typer.Option("--warehouse", help="clickhouse://host:port/database or chdb:FOLDER [env PSTN_WAREHOUSE]"),
+    typer.Option(
+        "--warehouse",
+        help="clickhouse://host:port/database or chdb:FOLDER",
+        envvar="PSTN_WAREHOUSE",
+        show_default="chdb:warehouse",
+    ),
 ]
 EXIT_DIFFERENT = 1
 _DIFFERENCES_SHOWN_MAX = 50
@@ -43,24 +48,31 @@ def opened(url: str) -> Iterator[Store]:
         finally:
             store.close()
     except (StoreAway, StoreRefused, DecodeError) as error:
-        raise fail(str(error).replace("[", "\\[")) from None
+        raise fail(plain(str(error))) from None
 
 
 @app.command()
 def usage(
-    tenant: Annotated[str | None, typer.Option(help="one tenant [default: all]")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="first day, month or time (UTC)")] = None,
+    tenant: Annotated[str | None, typer.Option(help="calls of this tenant only", show_default="all")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="first day, month or time (UTC)", show_default="the first call")
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="last day or month, included; or a time, not included")] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="csv and json have all 25 columns")] = "table",
     limit: Annotated[int, typer.Option(min=1, help="calls shown in the table")] = 100,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """The PSTN usage report, with the names that administrators know from their export."""
+    """The PSTN usage report, with the names that administrators know from their export.
+
+    It reads while a worker runs. Charges have two decimals; the ledger is exact to the micro-unit.
+
+    Example: pstn report usage --tenant contoso --from 2026-03 --to 2026-03 --format csv
+    """
     settings = load_settings(warehouse=warehouse)
     try:
         chosen = UsageFilter(tenant, *parse_period(from_, to))
     except PeriodError as error:
-        raise fail(str(error).replace("[", "\\[")) from None
+        raise fail(plain(str(error))) from None
     with opened(settings.warehouse) as store:
         if format == "table":
             print_usage_table(store, chosen, Console(soft_wrap=False), rows_max=limit)
@@ -79,9 +91,12 @@ def reconcile(
     skip_calls: Annotated[
         bool, typer.Option("--skip-calls", help="do not count the calls on the topic: faster")
     ] = False,
-    format: Annotated[Literal["table", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option(help="table for a person, json for a program")] = "table",
 ) -> None:
-    """Compare ledger, balances and warehouse, to the micro-unit. Exit code 1 when they differ."""
+    """Compare ledger, balances and warehouse, to the micro-unit. Exit code 1 when they differ.
+
+    Example: pstn report reconcile --wait 60
+    """
     from pipeline.warehouse.reconcile_io import reconcile as compare_books  # a help page need not wait for it
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)
@@ -121,7 +136,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         amounts = [
             format_micros(amount) if is_money else f"{amount:,}" for amount in (difference.expected, difference.found)
         ]
-        subject = difference.subject.replace("[", "\\[")
+        subject = plain(difference.subject)
         table.add_row(difference.what, subject, difference.currency, *amounts)
     console.print(table)
     if len(outcome.differences) > _DIFFERENCES_SHOWN_MAX:

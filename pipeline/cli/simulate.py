@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -16,6 +15,7 @@ from pipeline.base.calendar import format_time
 from pipeline.base.resources_io import resource_path
 from pipeline.charge.tables_io import load_tables
 from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.rating_options import TablesOption
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.embedded.customers import Plan
 from pipeline.embedded.plan import make_plan
@@ -29,10 +29,13 @@ def simulate(
     seed: Annotated[int, typer.Option(help="same seed and same --from: same bytes")] = 1,
     rate: Annotated[float, typer.Option(min=0, help="calls a second; 0 is as fast as it goes")] = 0,
     begin: Annotated[
-        str | None, typer.Option("--from", help="2026-03-01T00:00:00Z (default: --days before now)")
+        str | None,
+        typer.Option("--from", help="begin of the period, such as 2026-03-01T00:00:00Z", show_default="--days ago"),
     ] = None,
-    days: Annotated[float, typer.Option(min=0.01, max=390, help="the period in which the calls end")] = 3,
-    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables (default: those shipped)")] = None,
+    days: Annotated[
+        float, typer.Option(min=0.01, max=390, help="length in days of the period in which the calls end")
+    ] = 3,
+    tables: TablesOption = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     output: Annotated[
@@ -42,6 +45,8 @@ def simulate(
     """Send invented calls of invented customers to Kafka, and say what must become of them.
 
     Late calls, re-sent calls and broken records are among them. Every number is from a range reserved for fiction.
+
+    Example: pstn simulate --rate 500 --calls 100000
     """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, tables=tables)
     console = Console(stderr=True)

@@ -39,14 +39,18 @@ Output = Literal["table", "json"]
 @app.command(name="check")
 def check_command(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Default: PSTN_TABLES, else those shipped.")
+        Path | None,
+        typer.Argument(metavar="DIR", help="folder of tables", show_default="PSTN_TABLES, else those shipped"),
     ] = None,
     previous: Annotated[
         Path | None, typer.Option(metavar="DIR", help="the tables in use before: what got lost?")
     ] = None,
-    output: Annotated[Output, typer.Option("--format")] = "table",
+    output: Annotated[Output, typer.Option("--format", help="table for a person, json for a program")] = "table",
 ) -> None:
-    """List everything that the tables could do to money. Errors: exit code 1. Warnings only: 0."""
+    """List everything that the tables could do to money. Errors: exit code 1. Warnings only: 0.
+
+    Example: pstn tables check new_tables --previous rating_tables
+    """
     folder = folder or load_settings().tables or resource_path("rating_tables")
     for place in (folder, previous):
         if place is not None and not place.is_dir():
@@ -88,7 +92,10 @@ def diff_command(
     ] = "table",
     limit: Annotated[int, typer.Option(min=1, help="rows shown in the table")] = 40,
 ) -> None:
-    """Show what a new deck changes for a call of one minute: the largest effect first."""
+    """Show what a new deck changes for a call of one minute: the largest effect first.
+
+    Example: pstn tables diff rating_tables new_tables --format csv
+    """
     with one_line():
         pairs = _pairs(old, new)
     changes = [(before, after, diff_decks(before, after)) for before, after in pairs]
@@ -118,7 +125,7 @@ def import_command(
     tariff: Annotated[str, typer.Option(help="the tariff that it becomes a deck of")],
     date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="in force from 00:00 UTC of that day")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="the folder of tables")],
-    currency: Annotated[str | None, typer.Option(help="of a new tariff; default: what the source says")] = None,
+    currency: Annotated[str | None, typer.Option(help="of a new tariff", show_default="what the source says")] = None,
     kind: Annotated[str, typer.Option(help=f"of a new tariff: {' or '.join(TARIFF_KINDS)}")] = TARIFF_KINDS[0],
     description: Annotated[str | None, typer.Option(help="of a new tariff: say so here if it is a proxy")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace a deck of that date")] = False,
@@ -132,6 +139,8 @@ def import_command(
     prefix, iso2, destination, number_class, rate_per_min, and perhaps connection_fee and currency.
 
     The inbound rows of the tariff's deck before it are carried over, because a deck is whole.
+
+    Example: pstn tables import published.csv --tariff acs_proxy_usd --date 2026-04-01 --out rating_tables
     """
     try:
         date_ms(date)

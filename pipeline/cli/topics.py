@@ -18,19 +18,42 @@ from pipeline.cli.failure import fail, load_settings, one_line
 
 app = typer.Typer(no_args_is_help=True, help="Create and inspect the Kafka topics.")
 
-Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka brokers [env PSTN_BOOTSTRAP_SERVERS]")]
-Prefix = Annotated[str | None, typer.Option("--prefix", help="stands before every topic [env PSTN_TOPIC_PREFIX]")]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap",
+        help="Kafka brokers, host:port with commas",
+        envvar="PSTN_BOOTSTRAP_SERVERS",
+        show_default="127.0.0.1:9092",
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix",
+        help="stands before every topic, group and transactional id",
+        envvar="PSTN_TOPIC_PREFIX",
+        show_default="pstn.",
+    ),
+]
 
 
 @app.command()
 def create(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
-    partitions: Annotated[int | None, typer.Option(help="of every topic; never changes [default 12]")] = None,
-    replicas: Annotated[int | None, typer.Option(help="of every topic; 3 in production [default 1]")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(help="of every topic; never changes; or PSTN_PARTITION_COUNT", show_default="12")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="of every topic, 3 in production; or PSTN_REPLICATION_FACTOR", show_default="1")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="also set the settings of topics that exist")] = False,
 ) -> None:
-    """Create what is missing, with the settings that money needs; safe to repeat. Then `pstn ledger init`."""
+    """Create what is missing, with the settings that money needs; safe to repeat. Then: pstn ledger init.
+
+    Example: pstn topics create --bootstrap kafka-1:9092 --replicas 3
+    """
     settings = load_settings(
         bootstrap_servers=bootstrap, topic_prefix=prefix, partition_count=partitions, replication_factor=replicas
     )
@@ -57,7 +80,10 @@ def show(
     prefix: Prefix = None,
     output: Annotated[Literal["table", "json"], typer.Option("--format", help="table or json")] = "table",
 ) -> None:
-    """Show each topic, and what is wrong with it (exit code 2 then)."""
+    """Show each topic, and what is wrong with it (exit code 2 then).
+
+    Example: pstn topics show --format json
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     with one_line():
         specs = specs_of(settings)

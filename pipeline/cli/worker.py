@@ -11,6 +11,8 @@ import uvloop
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.settings_io import ROLES
 from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.rating_options import TablesOption
+from pipeline.cli.report import WarehouseOption
 from pipeline.cli.topics import Bootstrap, Prefix
 
 EXIT_BROKEN = 70
@@ -19,18 +21,27 @@ EXIT_BROKEN = 70
 def worker(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
-    roles: Annotated[str | None, typer.Option(help=f"any of {','.join(ROLES)} [default all]")] = None,
-    tables: Annotated[Path | None, typer.Option(help="folder of the rating tables [default: those shipped]")] = None,
-    warehouse: Annotated[str | None, typer.Option(help="clickhouse://host:port/database or chdb:FOLDER")] = None,
-    outbox: Annotated[Path | None, typer.Option(help="folder that takes the notices")] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(help=f"any of {','.join(ROLES)}, with commas", envvar="PSTN_ROLES", show_default="all"),
+    ] = None,
+    tables: TablesOption = None,
+    warehouse: WarehouseOption = None,
+    outbox: Annotated[
+        Path | None,
+        typer.Option(help="folder that takes the notices as mails", envvar="PSTN_OUTBOX", show_default="outbox"),
+    ] = None,
     web_port: Annotated[
-        int | None, typer.Option(help="port of /metrics and /healthz; 0 is none [default 6066]")
+        int | None,
+        typer.Option(help="port of /metrics and /healthz, 0 is none; or PSTN_WEB_PORT", show_default="6066"),
     ] = None,
 ) -> None:
     """Price, debit, load, notify and pay. SIGTERM finishes the slice and leaves the group.
 
     Every setting is also an environment variable PSTN_..., see the README. Exit code 2: a setting or the outside is
     wrong; 70: the books contradict themselves and nothing more was written.
+
+    Example: pstn worker --roles ledger --bootstrap kafka-1:9092
     """
     settings = load_settings(
         bootstrap_servers=bootstrap,
