@@ -9,6 +9,7 @@ from pipeline.cli.demo import demo
 from pipeline.cli.explain import explain
 from pipeline.cli.rate import rate
 from pipeline.cli.simulate import simulate
+from pipeline.cli.status import status
 from pipeline.cli.worker import worker
 
 cli = typer.Typer(
@@ -21,6 +22,7 @@ cli.add_typer(topics.app, name="topics")
 cli.add_typer(ledger.app, name="ledger")
 cli.command()(demo)
 cli.command()(worker)
+cli.command()(status)
 cli.command()(simulate)
 cli.command()(rate)
 cli.command()(explain)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -52,6 +54,7 @@ class KafkaClients:
         return AIOKafkaConsumer(
             **self._consuming,
             group_id=group,
+            client_id=f"{socket.gethostname()}:{os.getpid()}",  # what `pstn status` shows as the owner
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=self._settings.session_timeout_ms,

@@ -7,7 +7,8 @@ had somebody else owned it in between, our producer's epoch is stale and the nex
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -16,13 +17,16 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
 from pipeline.base.kafka_io import KafkaClients, stop_clients
-from pipeline.base.metrics_io import OWNED_PARTITIONS, REBALANCES
+from pipeline.base.lag_io import LagGauges, Progress
+from pipeline.base.metrics_io import BROKER_AWAY, OWNED_PARTITIONS, REBALANCES
 
 log = structlog.get_logger(__name__)
 
 _POLL_MS = 500
 # One request for all positions that moved: 36 partitions of three topics would be 36 requests otherwise.
 _COMMIT_INTERVAL_S = 0.1
+_LAG_INTERVAL_S = 2.0
+_LAG_ANSWER_S_MAX = 5.0
 
 
 class Owner(Protocol):
@@ -35,6 +39,9 @@ class Owner(Protocol):
     def release(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def progress(self) -> Iterable[Progress]:
+        """Where it is, for each topic that it reads now; nothing while it takes over or is parked."""
 
 
 class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # mode and aiokafka are untyped
@@ -64,6 +71,8 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
         self._consumer: AIOKafkaConsumer | None = None
         self._moved: dict[TopicPartition, int] = {}
         self._committing = asyncio.Lock()
+        self._lag = LagGauges(role)
+        self._ends: dict[TopicPartition, int] = {}
 
     async def on_start(self) -> None:
         self._consumer = self._clients.membership_consumer(self.group)
@@ -92,6 +101,26 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
         while not self.should_stop:
             await self.sleep(_COMMIT_INTERVAL_S)
             await self.commit_moved()
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_lag(self) -> None:
+        while not self.should_stop:
+            await self.sleep(_LAG_INTERVAL_S)
+            wanted = [TopicPartition(topic, number) for topic in self.topics for number in self.owners]
+            progress = [each for owner in self.owners.values() for each in owner.progress()]
+            told = {each.partition for each in progress}
+            try:
+                async with asyncio.timeout(_LAG_ANSWER_S_MAX):
+                    taken_over = [each for each in wanted if each not in told and not self._lag.knows(each)]
+                    progress += [Progress(each, await self.committed(each) or 0) for each in taken_over]
+                    if wanted:
+                        assert self._consumer is not None
+                        self._ends = dict(await self._consumer.end_offsets(wanted))
+                BROKER_AWAY.labels(self.role).set(0)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("broker_away", role=self.role, error=repr(error))
+                BROKER_AWAY.labels(self.role).set(1)
+            self._lag.show(wanted, progress, self._ends, time.time())
 
     def move(self, partition: TopicPartition, next_offset: int) -> None:
         """Notes a position to commit soon."""

@@ -16,8 +16,11 @@ SLICE_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 SLICE_RECORDS = Histogram("pstn_slice_records", "Records in a slice", buckets=(1, 10, 100, 500, 1000, 2000, 5000))
-LAG_RECORDS = Gauge("pstn_lag_records", "Records not yet applied", ["role", "topic", "partition"])
-LAG_SECONDS = Gauge("pstn_lag_seconds", "Age of the last applied record", ["role", "topic", "partition"])
+LAG_RECORDS = Gauge("pstn_lag_records", "Records not yet applied, markers included", ["role", "topic", "partition"])
+LAG_SECONDS = Gauge(
+    "pstn_lag_seconds", "Age of the oldest record not yet applied, 0 when there is none", ["role", "topic", "partition"]
+)
+BROKER_AWAY = Gauge("pstn_broker_away", "1 while the brokers do not answer this worker", ["role"])
 UNSTABLE_RECORDS = Gauge(
     "pstn_unstable_records", "High watermark less last stable offset: an open transaction", ["topic", "partition"]
 )

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
-from pipeline.base.metrics_io import LAG_RECORDS, LAG_SECONDS, UNSTABLE_RECORDS
+from pipeline.base.lag_io import Progress
 from pipeline.base.record import FORWARDED_FROM, InputRecord
 from pipeline.base.reject import InvariantBroken
 
@@ -73,19 +73,17 @@ class Input:
         # Nothing told yet is not the end: else at a cold start calls overtake the commands that open their accounts.
         return stable is not None and self._position >= stable
 
-    def report(self, now_s: float) -> None:
-        """Lag in records and seconds, and the distance that an open transaction makes."""
+    def progress(self, next_offset: int, deciding_ms: int | None) -> Progress:
+        """`next_offset`: after the last record applied; `deciding_ms`: time of the oldest record being decided."""
         highwater = self.consumer.highwater(self._partition)
-        if highwater is None:
-            return
-        topic, number = self._partition.topic, str(self._partition.partition)
-        behind = 0 if self.at_end() and not self.ready else max(0, highwater - 1 - self._last_offset + len(self.ready))
-        LAG_RECORDS.labels("ledger", topic, number).set(behind)
-        oldest_ms = self.ready[0].now_ms if self.ready else None
-        LAG_SECONDS.labels("ledger", topic, number).set(max(0.0, now_s - oldest_ms / 1000) if oldest_ms else 0.0)
         stable = self.consumer.last_stable_offset(self._partition)
-        if stable is not None and stable >= 0:
-            UNSTABLE_RECORDS.labels(topic, number).set(max(0, highwater - stable))
+        unstable_count = None
+        if highwater is not None and stable is not None and stable >= 0:
+            unstable_count = max(0, highwater - stable)
+        if self._last_offset < next_offset:  # all that was read is applied: the position has stepped over markers
+            return Progress(self._partition, max(self._position, next_offset), None, unstable_count)
+        oldest_ms = self.ready[0].now_ms if deciding_ms is None and self.ready else deciding_ms
+        return Progress(self._partition, next_offset, oldest_ms, unstable_count)
 
     async def _fetch(self, wait_ms: int) -> None:
         try:

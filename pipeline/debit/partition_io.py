@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -18,6 +18,7 @@ from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, Prod
 
 from pipeline.base import metrics_io as metrics
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, stop_clients
+from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken
@@ -35,7 +36,6 @@ log = structlog.get_logger(__name__)
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 _FAILURES_BEFORE_PARKING = 3
 _BACKOFF_S_MAX = 30.0
-_REPORT_INTERVAL_S = 1.0
 # aiokafka's sequence numbers wrap wrongly after 2^31 records: at 50,000 a second that is 12 hours.
 _PRODUCER_AGE_S_MAX = 6 * 3600
 
@@ -83,6 +83,8 @@ class LedgerPartition:
         self._closing = False
         self._in_slice = False
         self._position = (0, 0)
+        self._reading: tuple[Ledger, Input, Input] | None = None
+        self._deciding: Sequence[InputRecord] = ()
         self._us_per_record = 25.0
         self._log = log.bind(partition=number)
 
@@ -107,6 +109,17 @@ class LedgerPartition:
             await asyncio.wait([self._task])
         if self.parked:
             metrics.PARTITIONS_PARKED.dec()
+
+    def progress(self) -> Iterable[Progress]:
+        if self._reading is None:
+            return
+        ledger, commands, cdrs = self._reading
+        for stream, is_command, next_offset in (
+            (commands, True, ledger.next_offset_commands),
+            (cdrs, False, ledger.next_offset_cdrs),
+        ):
+            oldest = next((record for record in self._deciding if record.is_command == is_command), None)
+            yield stream.progress(next_offset, None if oldest is None else oldest.now_ms)
 
     # ---- the life of an owner
 
@@ -148,8 +161,10 @@ class LedgerPartition:
                 records=ledger.state.record_count,
                 applied_seq=checkpoint.applied_seq,
             )
+            self._reading = (ledger, commands, cdrs)
             await self._slices(ledger, producer, commands, cdrs)  # 4
         finally:
+            self._reading, self._deciding = None, ()
             for stream in inputs:
                 stream.cancel()
             await stop_clients(*(stream.consumer for stream in inputs), producer)
@@ -161,14 +176,10 @@ class LedgerPartition:
 
     async def _slices(self, ledger: Ledger, producer: AIOKafkaProducer, commands: Input, cdrs: Input) -> None:
         renew_at_s = time.monotonic() + _PRODUCER_AGE_S_MAX
-        report_at_s = 0.0
         while time.monotonic() < renew_at_s:
             started_s = time.monotonic()
             records = await self._next_records(commands, cdrs)
-            if started_s >= report_at_s:
-                report_at_s = started_s + _REPORT_INTERVAL_S
-                for stream in (commands, cdrs):
-                    stream.report(time.time())
+            self._deciding = records
             while records:
                 await self._released.wait()
                 async with self._writing:
@@ -216,6 +227,7 @@ class LedgerPartition:
             timeout_s=self._settings.transaction_timeout_ms / 1000,
         )
         ledger.adopt(decided)
+        self._deciding = ()
         self._failure_count = self._drop_count = 0
         self._in_slice = False
         self._us_per_record += ((decided_s - started_s) * 1e6 / len(records) - self._us_per_record) * 0.2

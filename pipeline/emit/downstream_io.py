@@ -7,8 +7,7 @@ the effect, so an owner that slept through a rebalance cannot move it back.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -17,6 +16,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base import metrics_io as metrics
 from pipeline.base.kafka_io import KafkaClients, stop_clients
+from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import Consumed
 from pipeline.base.settings_io import Settings
@@ -58,6 +58,7 @@ class DownstreamPartition:
         self._membership = membership
         self._deliver = deliver
         self._tasks: list[asyncio.Task[None]] = []
+        self._progress: dict[TopicPartition, Progress] = {}
         self._released = asyncio.Event()
         self._released.set()
 
@@ -76,6 +77,9 @@ class DownstreamPartition:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def progress(self) -> Iterable[Progress]:
+        return self._progress.values()
+
     async def _run(self, topic: TopicPartition) -> None:
         failures = 0
         while True:
@@ -93,6 +97,7 @@ class DownstreamPartition:
                     "effect_failed", role=self._role, topic=topic.topic, partition=topic.partition, error=repr(error)
                 )
             finally:
+                self._progress.pop(topic, None)
                 await stop_clients(consumer)
             await asyncio.sleep(min(_BACKOFF_S_MAX, 0.5 * 2 ** min(failures, 10)))
 
@@ -118,18 +123,18 @@ class DownstreamPartition:
             await self._seek(consumer, topic)
             return False
         next_offset = await consumer.position(topic)
-        self._report(consumer, topic, next_offset)
         records = [Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"") for r in fetched]
         if not records:
+            self._progress[topic] = Progress(topic, next_offset)
             return False
+        self._progress[topic] = Progress(topic, records[0].offset, records[0].timestamp_ms)
         await self._released.wait()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._deliver(Delivery(records, done))
         await done
         self._membership().move(topic, next_offset)
+        self._progress[topic] = Progress(topic, next_offset)
         metrics.EFFECTS_HANDLED.labels(self._role).inc(len(records))
-        newest_s = records[-1].timestamp_ms / 1000
-        metrics.LAG_SECONDS.labels(self._role, topic.topic, str(topic.partition)).set(max(0.0, time.time() - newest_s))
         return True
 
     async def _fetch(self, consumer: AIOKafkaConsumer, topic: TopicPartition) -> list[ConsumerRecord]:
@@ -144,11 +149,3 @@ class DownstreamPartition:
                 break
             more = (await consumer.getmany(topic, timeout_ms=_EMBEDDED_WAIT_MS, max_records=room)).get(topic)
         return records
-
-    def _report(self, consumer: AIOKafkaConsumer, topic: TopicPartition, next_offset: int) -> None:
-        highwater = consumer.highwater(topic)
-        if highwater is not None:
-            behind = max(0, highwater - next_offset)
-            metrics.LAG_RECORDS.labels(self._role, topic.topic, str(topic.partition)).set(behind)
-            if behind == 0:
-                metrics.LAG_SECONDS.labels(self._role, topic.topic, str(topic.partition)).set(0.0)
