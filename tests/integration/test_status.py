@@ -26,7 +26,8 @@ from pipeline.ops.status import PartitionLag, Status
 from pipeline.ops.status_io import StatusReader
 from tests.integration.ledger_harness import PARTITIONS, Deployment, eventually, tenants_by_partition
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
+WAIT_S = 60
 
 
 def look(settings: Settings) -> Status:
@@ -51,9 +52,9 @@ def test_lag_is_the_records_that_wait_and_the_age_of_the_oldest(kafka: KafkaNode
         await deployment.open_accounts([tenant])
         async with deployment.worker():
             await deployment.call(tenant, 20)
-            await deployment.rated_when(20)
+            await deployment.rated_when(20, WAIT_S)
             caught_up = await eventually(
-                lambda: look(deployment.settings), lambda s: not lag_of(s, CDRS, partition).lag_records
+                lambda: look(deployment.settings), lambda s: not lag_of(s, CDRS, partition).lag_records, wait_s=WAIT_S
             )
             lag = lag_of(caught_up, CDRS, partition)
             assert (lag.next_offset, lag.end_offset, lag.lag_seconds) == (20, 20, 0.0)
@@ -69,9 +70,9 @@ def test_lag_is_the_records_that_wait_and_the_age_of_the_oldest(kafka: KafkaNode
         assert 1.4 < lag.lag_seconds < time.monotonic() - sent_s + 2
         assert "ledger: no worker runs this role" in stopped.notes
         async with deployment.worker():
-            await deployment.rated_when(50)
+            await deployment.rated_when(50, WAIT_S)
             done = await eventually(
-                lambda: look(deployment.settings), lambda s: not lag_of(s, CDRS, partition).lag_records
+                lambda: look(deployment.settings), lambda s: not lag_of(s, CDRS, partition).lag_records, wait_s=WAIT_S
             )
         assert sum(lag.lag_records for lag in done.lags if lag.role == "ledger") == 0
         assert done.rates == {}, "one look has no rate"
@@ -89,7 +90,7 @@ def test_only_transaction_markers_left_is_no_lag(kafka: KafkaNode, topic_prefix:
         await deployment.open_accounts([tenant])
         async with deployment.worker():
             await deployment.call(tenant, 5)
-            await deployment.rated_when(5)
+            await deployment.rated_when(5, WAIT_S)
         behind = lag_of(look(deployment.settings), RATED_CALLS, partition, "loader")
         assert behind.next_offset is None
         from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -123,8 +124,8 @@ def test_balances_at_zero_and_rejects_are_counted_from_the_topics(kafka: KafkaNo
         await deployment.send("cdrs", [(rich, b"no avro"), (poor, b"no avro either")])
         async with deployment.worker():
             await deployment.call(poor, 1)
-            await deployment.rated_when(1)
-            await eventually(deployment.rejected, lambda found: len(found) == 2)
+            await deployment.rated_when(1, WAIT_S)
+            await eventually(deployment.rejected, lambda found: len(found) == 2, wait_s=WAIT_S)
         return look(deployment.settings)
 
     followed = asyncio.run(run()).followed
