@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli import ledger, report, tables, topics
+from pipeline.cli import ledger, report, tables, topics, warehouse
 from pipeline.cli.demo import demo
 from pipeline.cli.explain import explain
 from pipeline.cli.rate import rate
@@ -27,6 +27,7 @@ cli.command()(simulate)
 cli.command()(rate)
 cli.command()(explain)
 cli.add_typer(report.app, name="report")
+cli.add_typer(warehouse.app, name="warehouse")
 cli.add_typer(tables.app, name="tables")
 
 

@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pipeline.base.ids import partition_of
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
 from pipeline.base.record import Effect
+from pipeline.base.resources_io import resource_path
 from pipeline.base.settings_io import Role, Settings
 from pipeline.base.topics import COMMANDS
+from pipeline.charge.tables_io import TableError, load_tables
 from pipeline.emit.notify.outbox_io import Notifier
 from pipeline.emit.pay.simulated_io import SimulatedGateway, declines_by
 from pipeline.emit.pay.worker_io import PaymentWorker
@@ -29,10 +31,11 @@ async def open_effects(
         if "loader" in roles:
             try:
                 store = await asyncio.to_thread(open_store, settings.warehouse)
-            except StoreRefused as error:
+                closing.push_async_callback(asyncio.to_thread, store.close)
+                tables = load_tables(settings.tables or resource_path("rating_tables"))
+            except (StoreRefused, TableError) as error:
                 raise WorkerMustStop(str(error)) from error
-            closing.push_async_callback(asyncio.to_thread, store.close)
-            effects["loader"] = Loader(store=store)
+            effects["loader"] = Loader(store=store, tables=tables)
         if "notifier" in roles:
             effects["notifier"] = Notifier(folder=settings.outbox)
         if "payments" in roles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +37,8 @@ def _converter(column_type: str) -> Any:  # Any: a callable from a JSON value
         return Decimal
     if plain.startswith("DateTime"):
         return lambda text: datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    if plain in ("Date", "Date)"):
+        return date.fromisoformat
     return None
 
 

@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -20,10 +20,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from pipeline.base.record import Consumed
 from pipeline.base.topics import ACCOUNT_EVENTS, CREDIT_TABLE, RATED_CALLS, REJECTED
+from pipeline.charge.tables import Tables
+from pipeline.warehouse.accounts import account_rows
 from pipeline.warehouse.rows import Block, blocks_of, merged
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate
-from pipeline.warehouse.users import Shown, UserRows, remember, user_rows
+from pipeline.warehouse.users import Shown, remember, user_rows
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +47,15 @@ _CLOSE_TIMEOUT_S = 2.5
 # Decoding the next batch goes on while an insert waits for the server; more threads only share one core.
 _DECODING_MAX = 2
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
+
+
+class _Made(NamedTuple):
+    """Blocks to insert, and what they make known of the credit table."""
+
+    blocks: list[Block]
+    users: dict[bytes, Shown]
+    accounts: dict[bytes, Shown]
 
 
 class _Batch:
@@ -68,14 +78,19 @@ class Loader:
 
     topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED, CREDIT_TABLE)
 
-    def __init__(self, *, store: Store, gather_s: float = 0.2, is_closing_store: bool = False) -> None:
-        """`gather_s`: how long the first row waits for others. `is_closing_store`: nobody else uses the store."""
+    def __init__(
+        self, *, store: Store, tables: Tables, gather_s: float = 0.2, is_closing_store: bool = False
+    ) -> None:
+        """`tables` size the pools. `gather_s`: how long the first row waits for others. `is_closing_store`: nobody
+        else uses the store."""
         self._store = store
+        self._tables = tables
         self._gather_s = gather_s
         self._is_closing_store = is_closing_store
         self._has_tables = False
         self._batch = _Batch()
         self._known_users: dict[bytes, Shown] = {}
+        self._known_accounts: dict[bytes, Shown] = {}
         self._held_bytes = 0
         self._room = asyncio.Condition()
         self._arrived = asyncio.Event()
@@ -93,7 +108,8 @@ class Loader:
                 made = await _in_thread(lambda: self._rows_of(records))
             if made.blocks:
                 await self._join_batch(made.blocks, byte_count)
-                remember(self._known_users, made.shown)
+                remember(self._known_users, made.users)
+                remember(self._known_accounts, made.accounts)
         finally:
             await self._give_room(byte_count)
 
@@ -108,10 +124,12 @@ class Loader:
         if self._is_closing_store:
             await _in_thread(self._store.close)
 
-    def _rows_of(self, records: Sequence[Consumed]) -> UserRows:
+    def _rows_of(self, records: Sequence[Consumed]) -> _Made:
         if records and records[0].topic.endswith(CREDIT_TABLE):
-            return user_rows(records, self._known_users)
-        return UserRows(blocks_of(records), {})
+            users = user_rows(records, self._known_users)
+            accounts = account_rows(records, self._known_accounts, self._tables)
+            return _Made([*users.blocks, *accounts.blocks], users.shown, accounts.shown)
+        return _Made(blocks_of(records), {}, {})
 
     async def _take_room(self, byte_count: int) -> None:
         async with self._room:
@@ -204,17 +222,17 @@ class Loader:
         log.warning("warehouse_away", store=self._store.name, attempt=state.attempt_number, error=str(error))
 
 
-async def _in_thread(work: Callable[[], _Made]) -> _Made:
+async def _in_thread(work: Callable[[], _Result]) -> _Result:
     """In a thread that does not keep the process: an executor's is joined at exit, and a server that hangs would hold
     up the end of the worker for a minute."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[_Made] = loop.create_future()
+    done: asyncio.Future[_Result] = loop.create_future()
 
-    def settle(result: _Made | None, error: BaseException | None) -> None:
+    def settle(result: _Result | None, error: BaseException | None) -> None:
         if done.done():  # cancelled
             return
         if error is None:
-            done.set_result(cast("_Made", result))
+            done.set_result(cast("_Result", result))
         else:
             done.set_exception(error)
 

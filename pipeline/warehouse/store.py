@@ -1,6 +1,6 @@
 """What the warehouse asks of a ClickHouse, wherever it runs: a server, or the engine inside this process.
 
-Values go in as columns and come out as rows of `int`, `str`, `Decimal`, aware `datetime`, `list` and `None`.
+Values go in as columns and come out as rows of `int`, `str`, `Decimal`, `date`, aware `datetime`, `list`, `None`.
 SQL is text: 18.16 knows no server-side parameters, so values pass through `literal`.
 """
 

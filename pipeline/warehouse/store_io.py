@@ -66,17 +66,27 @@ def migrate(store: Store, folder: Path | None = None) -> list[Migration]:
     """Brings the tables up to the files of `folder` (default: those shipped); returns what was applied now."""
     store.create_database()
     store.execute(CREATE_VERSIONS_TABLE)
-    applied = {int(str(version)): str(digest) for version, digest in store.query(SELECT_VERSIONS).rows}
-    files = sorted((folder or resource_path("clickhouse")).glob("*.sql"))
-    try:
-        todo = pending([parse_migration(path.name, path.read_text(encoding="utf-8")) for path in files], applied)
-    except MigrationError as error:
-        raise StoreRefused(str(error)) from error
+    todo = pending_migrations(store, folder)
     for migration in todo:
         for statement in migration.statements:
             store.execute(statement)
         store.insert(VERSIONS_TABLE, VERSIONS_COLUMNS, [[migration.version], [migration.name], [migration.digest]])
     return todo
+
+
+def pending_migrations(store: Store, folder: Path | None = None) -> list[Migration]:
+    """What `migrate` would apply, in order; writes nothing. StoreRefused when an applied file was edited."""
+    try:
+        applied = {int(str(version)): str(digest) for version, digest in store.query(SELECT_VERSIONS).rows}
+    except StoreRefused as error:
+        if VERSIONS_TABLE not in str(error) and "doesn't exist" not in str(error):
+            raise
+        applied = {}  # no database, or one without tables
+    files = sorted((folder or resource_path("clickhouse")).glob("*.sql"))
+    try:
+        return pending([parse_migration(path.name, path.read_text(encoding="utf-8")) for path in files], applied)
+    except MigrationError as error:
+        raise StoreRefused(str(error)) from error
 
 
 class ClickHouseStore:

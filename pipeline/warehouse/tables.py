@@ -190,4 +190,21 @@ USERS = Table(
     ),
 )
 
-TABLES = (RATED_CALLS, LEDGER_ENTRIES, ACCOUNT_EVENTS, REJECTED_CDRS, USERS)
+# The values of an account's row are worked out by `accounts.py`: its pools from seats and licences.
+ACCOUNTS = Table(
+    "accounts",
+    "account",
+    (
+        *_text("tenant_id"),
+        _plain("month", "String"),
+        *_text("country", "currency", "agreement"),
+        _plain("recharge_is_enabled", "UInt8"),
+        *_long("recharge_trigger_micros", "recharge_amount_micros"),
+        _plain("recharge_monthly_budget_micros", "Nullable(Int64)"),
+        *(_plain(f"pools.{part}", "Array(String)") for part in ("country", "sku", "scope", "capability")),
+        _plain("pools.minutes", "Array(Int64)"),
+        _plain("source_offset", "UInt64"),
+    ),
+)
+
+TABLES = (RATED_CALLS, LEDGER_ENTRIES, ACCOUNT_EVENTS, REJECTED_CDRS, USERS, ACCOUNTS)

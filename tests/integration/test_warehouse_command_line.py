@@ -17,10 +17,10 @@ from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY, account_key, partition_of
 from pipeline.cli.report import app
 from pipeline.embedded.broker_io import PARTITION_COUNT, EmbeddedBroker
-from pipeline.warehouse.reports import USAGE_COLUMNS
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
+from pipeline.warehouse.usage import USAGE_COLUMNS
 from tests.avro_values import sample_of
 from tests.warehouse_records import EPOCH_MS, consumed, ledger_entry, rated_call, rejected
 

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from pipeline.base.record import Consumed
+from pipeline.warehouse.chosen import Chosen, parse_period
 from pipeline.warehouse.reconcile import Balance, PartitionState, compare
 from pipeline.warehouse.reconcile_io import read_warehouse
 from pipeline.warehouse.report_io import usage_totals, write_usage_csv, write_usage_json
-from pipeline.warehouse.reports import USAGE_COLUMNS, UsageFilter, parse_period, usage_sql
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.tables import RATED_CALLS, REJECTED_CDRS, TABLES, Table
+from pipeline.warehouse.usage import USAGE_COLUMNS, usage_sql
 from pipeline.warehouse.users import user_rows
 from tests.warehouse_records import EPOCH_MS, account_event, consumed, ledger_entry, rated_call, raw, rejected, user
 
@@ -124,6 +125,7 @@ def test_rows_inserted_again_are_shown_once(store: Store) -> None:
         "account_events": 20,
         "rejected_cdrs": 40,
         "users": 0,
+        "accounts": 0,
     }
     assert rows(store, "SELECT sum(debited_micros) FROM rated_calls FINAL") == [(20 * 26_000,)]
 
@@ -197,7 +199,7 @@ def test_the_usage_report_reads_as_the_administrators_know_it(store: Store) -> N
     load(store, [*calls, *calls])
     load_users(store, user("anna", display_name="=Anna"), user("queue", is_resource_account=True))
     out = io.StringIO()
-    march = UsageFilter("t1", *parse_period("2026-03", "2026-03"))
+    march = Chosen("t1", *parse_period("2026-03", "2026-03"))
     assert write_usage_csv(store, march, out) == 5
     header, *lines = out.getvalue().split("\r\n")
     assert header == ",".join(USAGE_COLUMNS)
@@ -213,14 +215,14 @@ def calls_destination() -> str:
 def test_the_same_report_as_json_has_every_column(store: Store) -> None:
     load(store, a_month_of_calls())
     out = io.StringIO()
-    assert write_usage_json(store, UsageFilter("t2"), out) == 1
+    assert write_usage_json(store, Chosen("t2"), out) == 1
     [call] = json.loads(out.getvalue())
     assert tuple(call) == USAGE_COLUMNS
     assert (call["Charge"], call["Duration Seconds"], call["UPN"]) == ("0.03", 61, "")
 
 
 def test_a_report_without_calls_is_a_header_or_an_empty_list(store: Store) -> None:
-    nobody = UsageFilter("' OR 1=1 --")
+    nobody = Chosen("' OR 1=1 --")
     load(store, a_month_of_calls())
     out = io.StringIO()
     assert write_usage_csv(store, nobody, out) == 0
@@ -233,14 +235,14 @@ def test_a_report_without_calls_is_a_header_or_an_empty_list(store: Store) -> No
 def test_the_period_is_exact_to_the_millisecond(store: Store) -> None:
     load(store, [consumed("rated_call", rated_call(seq, start_time=EPOCH_MS + seq)) for seq in range(10)])
     period = parse_period("2026-03-01T09:00:00.003Z", "2026-03-01T09:00:00.007Z")
-    found = [row[0] for row in rows(store, usage_sql(UsageFilter("t1", *period)))]
+    found = [row[0] for row in rows(store, usage_sql(Chosen("t1", *period)))]
     assert found == ["call-3", "call-4", "call-5", "call-6"]
-    assert [total.call_count for total in usage_totals(store, UsageFilter(None, *period))] == [4]
+    assert [total.call_count for total in usage_totals(store, Chosen(None, *period))] == [4]
 
 
 def test_totals_are_exact_for_each_currency(store: Store) -> None:
     load(store, a_month_of_calls())
-    totals = usage_totals(store, UsageFilter())
+    totals = usage_totals(store, Chosen())
     assert [(total.currency, total.call_count, total.charge_micros) for total in totals] == [
         ("EUR", 1, 26_000),
         ("USD", 5, 40_999 + 4_999 + 12_345_000),

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 from pipeline.base.record import Consumed
+from pipeline.base.resources_io import resource_path
+from pipeline.charge.tables import Tables
+from pipeline.charge.tables_io import load_tables
 from pipeline.warehouse.load_io import Loader
 from pipeline.warehouse.store_io import open_store
 from tests.warehouse_records import EPOCH_MS, consumed, ledger_entry, rated_call, raw, rejected
@@ -39,9 +42,13 @@ def record_at(partition: int, offset: int) -> Consumed:
     return record._replace(partition=partition, offset=offset)
 
 
+def shipped_tables() -> Tables:
+    return load_tables(resource_path("rating_tables"))
+
+
 async def load(url: str, folder: Path) -> None:
     store = open_store(url)
-    loader = Loader(store=store, gather_s=0.02)
+    loader = Loader(store=store, tables=shipped_tables(), gather_s=0.02)
     print("ready", flush=True)
     await asyncio.gather(*(_load_partition(loader, folder, number) for number in range(PARTITION_COUNT)))
     await loader.close()

@@ -11,16 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.base.calendar import parse_time
+from pipeline.warehouse.cells import csv_cell
+from pipeline.warehouse.chosen import Chosen, PeriodError, parse_period
 from pipeline.warehouse.migrations import MigrationError, parse_migration, pending
-from pipeline.warehouse.reports import (
-    USAGE_COLUMNS,
-    PeriodError,
-    UsageFilter,
-    csv_cell,
-    parse_period,
-    usage_sql,
-    usage_totals_sql,
-)
 from pipeline.warehouse.store import (
     ColumnType,
     FolderAddress,
@@ -31,6 +24,7 @@ from pipeline.warehouse.store import (
     literal,
     parse_address,
 )
+from pipeline.warehouse.usage import USAGE_COLUMNS, usage_sql, usage_totals_sql
 
 
 @given(st.text())
@@ -44,7 +38,7 @@ def test_a_text_in_sql_ends_where_its_quote_ends(text: str) -> None:
 
 
 def test_both_queries_of_the_usage_report_carry_the_whole_filter() -> None:
-    chosen = UsageFilter("o'tenant", parse_time("2026-03-01T00:00:00Z"), parse_time("2026-04-01T00:00:00Z"))
+    chosen = Chosen("o'tenant", parse_time("2026-03-01T00:00:00Z"), parse_time("2026-04-01T00:00:00Z"))
     for sql in (usage_sql(chosen), usage_totals_sql(chosen)):
         assert "tenant_id = 'o\\'tenant'" in sql
         assert "start_time_ms >= 1772323200000" in sql
