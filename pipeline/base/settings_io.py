@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     roles: Annotated[tuple[Role, ...], NoDecode] = Field(ROLES, description="what this worker does, with commas")
     tables: Path | None = Field(None, description="folder of the rating tables; default: those shipped")
     warehouse: str = Field("chdb:warehouse", description="clickhouse://host:port/database or chdb:FOLDER")
+    mask_numbers: bool = Field(True, description="exports hide the end of outside numbers where a country's law asks")
     outbox: Path = Field(Path("outbox"), description="folder that takes the notices as mails")
     declined_tenants: str = Field(
         "", description="regular expression of the tenants whose simulated card has expired; empty: one in ten"

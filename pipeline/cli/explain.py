@@ -22,7 +22,7 @@ from pipeline.charge.tables_io import TableError
 from pipeline.cli.explain_io import CallError, calls_of_file, calls_of_warehouse, compare_with_replay, replayed
 from pipeline.cli.failure import EXIT_WRONG, fail, load_settings, plain
 from pipeline.cli.rating_options import Rating, with_rating
-from pipeline.cli.report import WarehouseOption, opened
+from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.emit.outputs import RatedCall, to_json
 from pipeline.offline_io import ScenarioError
 

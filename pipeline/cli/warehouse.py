@@ -9,17 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.failure import fail, load_settings
+from pipeline.cli.failure import fail, load_settings, plain
+from pipeline.cli.warehouse_options import WarehouseOption
 from pipeline.warehouse.store import StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate as apply_migrations
 from pipeline.warehouse.store_io import open_store, pending_migrations
 
 app = typer.Typer(no_args_is_help=True, help="The tables and views of the warehouse.")
-
-WarehouseOption = Annotated[
-    str | None,
-    typer.Option("--warehouse", help="clickhouse://host:port/database or chdb:FOLDER [env PSTN_WAREHOUSE]"),
-]
 
 
 @app.callback()
@@ -31,11 +27,13 @@ def _several() -> None:
 def migrate(
     warehouse: WarehouseOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what is to be applied, and apply nothing")] = False,
-    format: Annotated[Literal["table", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option(help="table for a person, json for a program")] = "table",
 ) -> None:
     """Bring tables and views up to date; safe to repeat, and what every loader does when it starts.
 
     What was applied stands in the table schema_migrations. An applied file that was edited since is refused.
+
+    Example: pstn warehouse migrate --dry-run
     """
     settings = load_settings(warehouse=warehouse)
     try:
@@ -46,7 +44,7 @@ def migrate(
         finally:
             store.close()
     except (StoreAway, StoreRefused) as error:
-        raise fail(str(error).replace("[", "\\[")) from None
+        raise fail(plain(str(error))) from None
     if format == "json":
         found = [{"version": each.version, "name": each.name, "statements": len(each.statements)} for each in done]
         typer.echo(json.dumps({"applied": not dry_run, "migrations": found}))

@@ -12,8 +12,8 @@ from pipeline.base.reject import InvariantBroken
 from pipeline.base.settings_io import ROLES
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.rating_options import TablesOption
-from pipeline.cli.report import WarehouseOption
 from pipeline.cli.topics import Bootstrap, Prefix
+from pipeline.cli.warehouse_options import WarehouseOption
 
 EXIT_BROKEN = 70
 

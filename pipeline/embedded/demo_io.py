@@ -45,11 +45,12 @@ from pipeline.embedded.kafka_io import KafkaNode
 from pipeline.embedded.plan import make_plan
 from pipeline.embedded.simulate import Tally
 from pipeline.embedded.simulate_io import Switch, send_all
+from pipeline.warehouse.chosen import EVERYTHING
+from pipeline.warehouse.export_io import write_csv
 from pipeline.warehouse.reconcile_io import read_warehouse
-from pipeline.warehouse.report_io import write_usage_csv
-from pipeline.warehouse.reports import UsageFilter
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import open_store
+from pipeline.warehouse.usage import usage_sql
 
 EMBEDDED = (
     "embedded broker: real Kafka protocol, no real transactions (nothing is isolated or fenced; "
@@ -276,7 +277,7 @@ def _conclude(run: _Run, folder: Path, sent_by_partition: Mapping[int, int], tar
         notices = {str(kind): (int(count), int(sum_)) for kind, count, sum_ in _rows(store, NOTICES_SQL)}
         usage = folder / "reports" / "usage.csv"
         with usage.open("w", encoding="utf-8", newline="") as out:
-            write_usage_csv(store, UsageFilter(), out)
+            write_csv(store.query(usage_sql(EVERYTHING, is_masking=run.settings.mask_numbers)), out)
         succeeded = notices.get("recharge_succeeded", (0, 0))
         summary = Summary(
             broker=APACHE if run.wish.is_kafka else EMBEDDED,

@@ -78,9 +78,7 @@ class Loader:
 
     topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED, CREDIT_TABLE)
 
-    def __init__(
-        self, *, store: Store, tables: Tables, gather_s: float = 0.2, is_closing_store: bool = False
-    ) -> None:
+    def __init__(self, *, store: Store, tables: Tables, gather_s: float = 0.2, is_closing_store: bool = False) -> None:
         """`tables` size the pools. `gather_s`: how long the first row waits for others. `is_closing_store`: nobody
         else uses the store."""
         self._store = store

@@ -384,7 +384,7 @@ REPORTS: dict[str, Report] = {
         Report(
             "reconciliation",
             "Calls against ledger",
-            "Rated calls and ledger entries by month, side by side; `pstn reconcile` compares them with the topics too.",
+            "Rated calls and ledger entries by month, side by side; pstn reconcile asks the topics too.",
             (
                 *_text("tenant_id"),
                 _MONTH,
@@ -480,5 +480,3 @@ def _pools_condition(chosen: Chosen) -> str:
         country = literal(chosen.country)
         conditions.append(f"has(splitByChar('+', country), {country})")
     return " AND ".join(conditions)
-
-

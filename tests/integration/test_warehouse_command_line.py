@@ -73,9 +73,17 @@ def test_the_table_shows_totals_of_all_calls_and_says_what_it_leaves_out(filled_
     assert "3 calls, 3 minutes, 0.078 USD" in result.stdout
 
 
-def test_a_tenant_without_calls_is_an_answer_not_an_error(filled_url: str) -> None:
-    result = run("usage", "--warehouse", filled_url, "--tenant", "nobody")
-    assert (result.exit_code, result.stdout.startswith("no calls")) == (0, True)
+def test_a_month_without_calls_is_an_answer_that_says_where_there_are_some(filled_url: str) -> None:
+    result = run("usage", "--warehouse", filled_url, "--tenant", "t1", "--from", "2025-01", "--to", "2025-02")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("no calls: calls began between 2026-03-01T09:00:01Z and 2026-03-01T09:00:03Z")
+
+
+def test_a_tenant_that_does_not_exist_is_one_line(filled_url: str) -> None:
+    """An empty file for a misspelt name would be taken for a month without calls."""
+    result = run("usage", "--warehouse", filled_url, "--tenant", "nobody", "--format", "csv", COLUMNS="200")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "knows no tenant 'nobody'" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import pytest
 
 from pipeline.base.record import Consumed
 from pipeline.warehouse.chosen import Chosen, parse_period
+from pipeline.warehouse.export_io import write_csv, write_json
 from pipeline.warehouse.reconcile import Balance, PartitionState, compare
 from pipeline.warehouse.reconcile_io import read_warehouse
-from pipeline.warehouse.report_io import usage_totals, write_usage_csv, write_usage_json
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.tables import RATED_CALLS, REJECTED_CDRS, TABLES, Table
-from pipeline.warehouse.usage import USAGE_COLUMNS, usage_sql
+from pipeline.warehouse.usage import USAGE_COLUMNS, usage_sql, usage_totals_sql
 from pipeline.warehouse.users import user_rows
 from tests.warehouse_records import EPOCH_MS, account_event, consumed, ledger_entry, rated_call, raw, rejected, user
 
@@ -200,7 +200,7 @@ def test_the_usage_report_reads_as_the_administrators_know_it(store: Store) -> N
     load_users(store, user("anna", display_name="=Anna"), user("queue", is_resource_account=True))
     out = io.StringIO()
     march = Chosen("t1", *parse_period("2026-03", "2026-03"))
-    assert write_usage_csv(store, march, out) == 5
+    assert write_csv(store.query(usage_sql(march)), out) == 5
     header, *lines = out.getvalue().split("\r\n")
     assert header == ",".join(USAGE_COLUMNS)
     places = [USAGE_COLUMNS.index(name) for name in GOLDEN_COLUMNS]
@@ -215,7 +215,7 @@ def calls_destination() -> str:
 def test_the_same_report_as_json_has_every_column(store: Store) -> None:
     load(store, a_month_of_calls())
     out = io.StringIO()
-    assert write_usage_json(store, Chosen("t2"), out) == 1
+    assert write_json(store.query(usage_sql(Chosen("t2"))), out) == 1
     [call] = json.loads(out.getvalue())
     assert tuple(call) == USAGE_COLUMNS
     assert (call["Charge"], call["Duration Seconds"], call["UPN"]) == ("0.03", 61, "")
@@ -225,10 +225,10 @@ def test_a_report_without_calls_is_a_header_or_an_empty_list(store: Store) -> No
     nobody = Chosen("' OR 1=1 --")
     load(store, a_month_of_calls())
     out = io.StringIO()
-    assert write_usage_csv(store, nobody, out) == 0
+    assert write_csv(store.query(usage_sql(nobody)), out) == 0
     assert out.getvalue() == ",".join(USAGE_COLUMNS) + "\r\n"
     out = io.StringIO()
-    assert write_usage_json(store, nobody, out) == 0
+    assert write_json(store.query(usage_sql(nobody)), out) == 0
     assert json.loads(out.getvalue()) == []
 
 
@@ -237,15 +237,14 @@ def test_the_period_is_exact_to_the_millisecond(store: Store) -> None:
     period = parse_period("2026-03-01T09:00:00.003Z", "2026-03-01T09:00:00.007Z")
     found = [row[0] for row in rows(store, usage_sql(Chosen("t1", *period)))]
     assert found == ["call-3", "call-4", "call-5", "call-6"]
-    assert [total.call_count for total in usage_totals(store, Chosen(None, *period))] == [4]
+    assert [row[1] for row in rows(store, usage_totals_sql(Chosen(None, *period)))] == [4]
 
 
 def test_totals_are_exact_for_each_currency(store: Store) -> None:
     load(store, a_month_of_calls())
-    totals = usage_totals(store, Chosen())
-    assert [(total.currency, total.call_count, total.charge_micros) for total in totals] == [
-        ("EUR", 1, 26_000),
-        ("USD", 5, 40_999 + 4_999 + 12_345_000),
+    assert rows(store, usage_totals_sql(Chosen())) == [
+        ("EUR", 1, 61, 26_000),
+        ("USD", 5, 5 * 61, 40_999 + 4_999 + 12_345_000),
     ]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.resources_io import resource_path
+from pipeline.charge.tables_io import load_tables
 from pipeline.warehouse import load_io
 from pipeline.warehouse.load_io import Loader
 from pipeline.warehouse.store import ColumnType, Rows, StoreAway, StoreRefused
@@ -52,6 +54,9 @@ class FakeStore:
     def close(self) -> None: ...
 
 
+TABLES = load_tables(resource_path("rating_tables"))
+
+
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_io, "_RETRY_WAIT_S_MAX", 0.01)
@@ -63,7 +68,7 @@ def calls(count: int, start: int = 1) -> list[Any]:
 
 def run(store: FakeStore, work: Any, **options: Any) -> Any:
     async def main() -> Any:
-        loader = Loader(store=store, **options)
+        loader = Loader(store=store, tables=TABLES, **options)
         try:
             return await work(loader)
         finally:

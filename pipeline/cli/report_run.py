@@ -1,0 +1,238 @@
+"""One report as somebody wishes to have it: on the terminal, on standard output, or in a file that appears whole."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.base.calendar import format_time
+from pipeline.cli.failure import fail, plain, stderr
+from pipeline.cli.report_table import print_chart, print_rows, usage_total_line
+from pipeline.warehouse.chart import Bar
+from pipeline.warehouse.chosen import Chosen
+from pipeline.warehouse.export_io import write_archive, write_csv, write_json, write_parquet, written_beside
+from pipeline.warehouse.reports import Report, chart_sql, report_sql, summed_columns, totals_sql
+from pipeline.warehouse.store import Rows, Store, literal
+
+Format = Literal["table", "csv", "json", "xlsx", "parquet"]
+_FORMAT_OF_ENDING: dict[str, Format] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".txt": "table",
+}
+_PROGRESS_ROWS = 1_000
+
+
+class Wish(NamedTuple):
+    """What was asked for on the command line, but for the filter."""
+
+    format: Format | None
+    output: Path | None
+    chart: Path | None
+    is_archive: bool
+    is_masking: bool
+    is_forced: bool
+    rows_max: int
+
+
+def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
+    """Writes the report. One line and exit code 2 for what cannot be done; OSError for a disk that is full."""
+    if chosen.tenant_id is not None:
+        _check_tenant(store, chosen.tenant_id)
+    output = wish.output
+    if wish.is_archive and output is None:
+        # The same wish, the same name, as an identifier in a name should be.
+        identifier = uuid.uuid5(uuid.NAMESPACE_URL, repr((chosen, wish.is_masking)))
+        output = Path(f"Export.callingplans.{identifier}.zip")
+    shape: Format = wish.format or (_FORMAT_OF_ENDING.get(output.suffix.lower(), "table") if output else "table")
+    if shape in ("xlsx", "parquet") and output is None:
+        raise fail(f"--format {shape} needs a file: --output {report.name}.{shape}")
+    for path in (output, wish.chart):
+        if path is not None:
+            _check_place(path, is_forced=wish.is_forced)
+    if output is None:
+        count = _to_stdout(store, report, chosen, wish, shape)
+    else:
+        count = _to_file(store, report, chosen, wish, shape, output)
+        stderr.print(f"{count:,} rows in {plain(str(output))}")
+    if count == 0:
+        _say_nothing_found(store, report, chosen, is_table=shape == "table" and output is None)
+    if wish.chart is not None:
+        _draw(store, report, chosen, wish.chart)
+
+
+def _to_stdout(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format) -> int:
+    answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
+    if shape == "table":
+        return _print(store, report, chosen, answer, Console(soft_wrap=False), wish.rows_max)
+    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # \r\n must stay as it is
+    return (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
+
+
+def _to_file(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format, output: Path) -> int:
+    answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
+    with written_beside(output) as path, _progress(store, report, chosen, answer) as shown:
+        if wish.is_archive:
+            today = datetime.now(UTC).date()
+            return write_archive(shown, path, day=today, parameters=_parameters(chosen))
+        if shape == "xlsx":
+            from pipeline.warehouse.workbook_io import write_workbook
+
+            return write_workbook(shown, report, report.columns, path, _summary(store, report, chosen, wish))
+        if shape == "parquet":
+            return write_parquet(shown, report.columns, path)
+        with path.open("w", encoding="utf-8", newline="") as out:
+            if shape == "table":
+                console = Console(file=out, width=160, no_color=True)
+                return _print(store, report, chosen, shown, console, wish.rows_max)
+            return (write_csv if shape == "csv" else write_json)(shown, out)
+
+
+def _print(store: Store, report: Report, chosen: Chosen, answer: Rows, console: Console, rows_max: int) -> int:
+    shown_count = print_rows(answer, report, console, rows_max=rows_max)
+    totals: list[Any] = list(store.query(totals_sql(report, chosen)).rows) if shown_count else []
+    row_count = sum(total[1] for total in totals)
+    what = "calls" if report.name == "usage" else "rows"
+    if row_count > shown_count:
+        console.print(f"the first {shown_count:,} of {row_count:,} {what}; --format csv or json has them all")
+    if report.name == "usage":
+        for total in totals:
+            console.print(usage_total_line(*total))
+    if shown_count:
+        print_chart(chart_bars(store, report, chosen), report, console)
+    return shown_count
+
+
+def chart_bars(store: Store, report: Report, chosen: Chosen) -> list[Bar]:
+    """The data of the report's chart."""
+    rows: Iterator[Any] = store.query(chart_sql(report, chosen)).rows
+    return [Bar(str(label), str(unit), Decimal(total)) for label, unit, total in rows]
+
+
+def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:
+    from pipeline.warehouse.chart_io import write_chart
+
+    bars = chart_bars(store, report, chosen)
+    title = f"{report.title}: {report.chart.title}" + (f", {chosen.tenant_id}" if chosen.tenant_id else "")
+    with written_beside(path) as beside:
+        write_chart(beside, title=title, bars=bars, is_timeline=report.chart.is_timeline, ending=path.suffix.lower())
+    stderr.print(f"chart in {plain(str(path))}")
+
+
+def _summary(store: Store, report: Report, chosen: Chosen, wish: Wish) -> Any:
+    from pipeline.warehouse.workbook_io import Summary, Sums
+
+    sums = []
+    for unit, row_count, *amounts in store.query(totals_sql(report, chosen)).rows:
+        if report.name == "usage":  # connected seconds, then the charge in micros
+            named = {column.name: column for column in report.columns}
+            seconds, micros = (int(str(amount)) for amount in amounts)
+            pairs: Sequence[Any] = (
+                (named["Duration Seconds"], seconds),
+                (named["Charge"]._replace(kind="money"), Decimal(micros).scaleb(-6)),
+            )
+        else:
+            pairs = list(zip(summed_columns(report), amounts, strict=True))
+        sums.append(Sums(str(unit), int(str(row_count)), pairs))
+    facts = [
+        ("About", report.about),
+        ("Tenant", chosen.tenant_id or "all"),
+        ("From (UTC)", "the first call" if chosen.from_ms is None else format_time(chosen.from_ms)),
+        ("To (UTC), not included", "the last call" if chosen.to_ms is None else format_time(chosen.to_ms)),
+        *((name, value) for name, value in _filters(chosen).items() if value is not None),
+        ("Warehouse", store.name),
+        ("Written (UTC)", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"),
+    ]
+    if report.name == "usage":
+        facts.append(("Numbers", "masked as the organisation's country asks" if wish.is_masking else "in full"))
+    return Summary(facts, sums, chart_bars(store, report, chosen))
+
+
+def _filters(chosen: Chosen) -> dict[str, str | None]:
+    return {"User": chosen.user, "Capability": chosen.capability, "Country": chosen.country}
+
+
+def _parameters(chosen: Chosen) -> dict[str, object]:
+    """The export's `parameters.json`: the chosen range and capabilities, and what else was chosen."""
+    return {
+        "startDateTime": None if chosen.from_ms is None else format_time(chosen.from_ms),
+        "endDateTime": None if chosen.to_ms is None else format_time(chosen.to_ms),
+        "capabilities": [] if chosen.capability is None else [chosen.capability],
+        "tenant": chosen.tenant_id,
+        "user": chosen.user,
+        "country": chosen.country,
+    }
+
+
+@contextmanager
+def _progress(store: Store, report: Report, chosen: Chosen, answer: Rows) -> Iterator[Rows]:
+    """The same rows, counted on the terminal as they pass."""
+    if not stderr.is_terminal:
+        yield answer
+        return
+    expected = sum(int(str(row[1])) for row in store.query(totals_sql(report, chosen)).rows)
+    columns = (TextColumn(report.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        bar = progress.add_task("rows", total=expected)
+
+        def counted() -> Iterator[tuple[object, ...]]:
+            for index, row in enumerate(answer.rows):
+                if index % _PROGRESS_ROWS == 0:
+                    progress.update(bar, completed=index)
+                yield row
+
+        yield Rows(answer.names, counted())
+
+
+def _check_place(path: Path, *, is_forced: bool) -> None:
+    """A file that is there is replaced only if somebody says so; a folder that is not there is said now, not later."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise fail(f"{plain(str(path))} is a folder" if path.is_dir() else f"there is no folder {path.parent}")
+    if path.exists() and not is_forced:
+        question = f"{path} is there already"
+        if not sys.stdin.isatty():
+            raise fail(f"{plain(question)}: --force replaces it")
+        if not typer.confirm(f"{question}. Replace it?", err=True):
+            raise fail("nothing was written")
+
+
+def _check_tenant(store: Store, tenant_id: str) -> None:
+    """One line for a tenant of whom the warehouse knows nothing at all."""
+    tenant = literal(tenant_id)
+    tables = ("accounts", "rated_calls", "ledger_entries")
+    known = " UNION ALL ".join(f"SELECT tenant_id FROM {table} WHERE tenant_id = {tenant} LIMIT 1" for table in tables)
+    if any(True for _ in store.query(known).rows):
+        return
+    others = [str(row[0]) for row in store.query("SELECT DISTINCT tenant_id FROM accounts LIMIT 100000").rows]
+    close = get_close_matches(tenant_id, others, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "names are written exactly as in the call records"
+    raise fail(plain(f"the warehouse knows no tenant {tenant_id!r}: {hint}"))
+
+
+def _say_nothing_found(store: Store, report: Report, chosen: Chosen, *, is_table: bool) -> None:
+    """Where there is something, so that nobody has to guess."""
+    mine = "1" if chosen.tenant_id is None else f"tenant_id = {literal(chosen.tenant_id)}"
+    bounds = f"SELECT count(), min(start_time_ms), max(start_time_ms) FROM rated_calls WHERE {mine}"
+    [(count, first_ms, last_ms)] = store.query(bounds).rows
+    if not int(str(count)):
+        where = "the warehouse has no calls at all" if chosen.tenant_id is None else "this tenant has no calls at all"
+    else:
+        where = f"calls began between {format_time(int(str(first_ms)))} and {format_time(int(str(last_ms)))}"
+    line = f"no {'calls' if report.name == 'usage' else 'rows'}: {where}; check the period and the other options"
+    if is_table:
+        typer.echo(line)
+    else:
+        stderr.print(plain(line))

@@ -1,0 +1,270 @@
+"""Every report on ClickHouse 18.16 and on chDB: its rows by hand, its view, its filters, and its files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.base.resources_io import resource_path
+from pipeline.cli.report import app
+from pipeline.warehouse.chosen import EVERYTHING, Chosen, parse_period
+from pipeline.warehouse.migrations import parse_migration
+from pipeline.warehouse.reports import REPORTS, report_sql, view_sql
+from pipeline.warehouse.store import Store
+from pipeline.warehouse.store_io import migrate, open_store
+from pipeline.warehouse.usage import USAGE_COLUMNS
+from tests.report_world import fill
+
+MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
+D = Decimal
+
+
+def rows(store: Store, sql: str) -> list[Any]:
+    return list(store.query(sql).rows)
+
+
+def columns(report: str, chosen: Chosen, store: Store, *names: str) -> list[tuple[Any, ...]]:
+    """Some columns of a report."""
+    places = [[column.name for column in REPORTS[report].columns].index(name) for name in names]
+    return [tuple(row[place] for place in places) for row in rows(store, report_sql(REPORTS[report], chosen))]
+
+
+@pytest.fixture
+def world(store: Store) -> Store:
+    fill(store)
+    return store
+
+
+@pytest.fixture
+def world_url(warehouse_url: str) -> Iterator[str]:
+    """Open while the command runs, as a worker would have it."""
+    store = open_store(warehouse_url)
+    migrate(store)
+    fill(store)
+    yield warehouse_url
+    store.close()
+
+
+def test_the_shipped_views_are_those_of_the_reports() -> None:
+    """One text for a report and its view: what analysts query is what finance opens."""
+    path = resource_path("clickhouse") / "0007_views.sql"
+    assert parse_migration(path.name, path.read_text()).statements == tuple(map(view_sql, REPORTS.values()))
+
+
+def test_every_view_shows_what_its_report_shows(world: Store) -> None:
+    for report in REPORTS.values():
+        answer = world.query(f"SELECT * FROM {report.view}")
+        assert answer.names == tuple(column.name for column in report.columns)
+        found = list(answer.rows)
+        assert found == rows(world, report_sql(report, EVERYTHING)), report.name
+        assert found, report.name
+
+
+def test_minute_pools_show_the_size_of_the_month_and_what_is_left(world: Store) -> None:
+    """2 users in Germany and 1 in France in March; in April 3 in Germany, and 4 licences for dial-out."""
+    shown = ("month", "country", "licence", "scope", "total_minutes", "used_minutes", "left_minutes")
+    assert columns("minute-pools", MARCH, world, *shown) == [
+        ("2026-03", "DE", "MCOPSTN1", "domestic", 2400, 2, 2398),
+        ("2026-03", "FR", "MCOPSTN2", "domestic", 1200, 0, 1200),
+        ("2026-03", "FR", "MCOPSTN2", "international", 600, 0, 600),
+    ]
+    april = Chosen("t1", *parse_period("2026-04", "2026-04"))
+    assert columns("minute-pools", april, world, *shown) == [
+        ("2026-04", "", "MCOMEETADV", "dial_out", 240, 0, 240),
+        ("2026-04", "DE", "MCOPSTN1", "domestic", 3600, 0, 3600),
+    ]
+    may = Chosen("t1", country="FR")
+    assert {row[0] for row in columns("minute-pools", may, world, "month")} == {"2026-03"}
+
+
+def test_a_statement_carries_each_months_balance_into_the_next(world: Store) -> None:
+    shown = ("month", "opening", "funded", "used", "forfeited", "closing")
+    assert columns("credit-statement", Chosen("t1"), world, *shown) == [
+        ("2026-03", D("0"), D("0.5"), D("0.096"), D("0"), D("0.404")),
+        ("2026-04", D("0.404"), D("0"), D("0.026"), D("0.378"), D("0")),
+    ]
+    april = Chosen("t1", *parse_period("2026-04", "2026-04"))
+    assert columns("credit-statement", april, world, "opening") == [(D("0.404"),)]
+
+
+def test_dial_out_is_the_organisers(world: Store) -> None:
+    shown = ("organiser_id", "upn", "calls", "minutes", "credits_spent")
+    assert columns("dial-out-usage", MARCH, world, *shown) == [("anna", "anna@contoso.example", 1, 7, D("0.07"))]
+
+
+def test_leakage_has_a_reason_and_a_price(world: Store) -> None:
+    shown = ("month", "reason", "calls", "minutes", "lost")
+    assert columns("unpaid-calls", Chosen(), world, *shown) == [("2026-03", "balance_not_positive", 1, 5, D("0.05"))]
+
+
+def test_users_and_destinations_come_the_dearest_first(world: Store) -> None:
+    spent = columns("spend-by-user", MARCH, world, "user_id", "calls", "minutes_from_pools", "charge")
+    assert spent == [("anna", 4, 0, D("0.096")), ("ben", 1, 2, D("0"))]
+    dear = columns("top-destinations", Chosen("t1"), world, "month", "destination", "charge")
+    assert [row[2] for row in dear] == sorted((row[2] for row in dear), reverse=True)
+    assert ("2026-04", "France", D("0.026")) in dear
+
+
+def test_a_day_of_usage_is_split_by_destination_capability_and_outcome(world: Store) -> None:
+    found = columns("daily-usage", MARCH, world, "day", "outcome", "calls", "charge")
+    assert {row[0] for row in found} == {date(2026, 3, 1)}
+    assert sum(row[2] for row in found) == 5  # the duplicate is none
+    assert sum(row[3] for row in found) == D("0.096")
+
+
+def test_calls_and_ledger_stand_side_by_side(world: Store) -> None:
+    shown = ("tenant_id", "month", "calls", "debited_by_calls", "debited_by_ledger", "agrees")
+    assert columns("reconciliation", Chosen(), world, *shown) == [
+        ("t1", "2026-03", 5, D("0.096"), D("0.096"), "yes"),
+        ("t1", "2026-04", 1, D("0.026"), D("0.026"), "yes"),
+        ("t2", "2026-03", 1, D("0.026"), D("0"), "no"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "calls"),
+    [
+        (MARCH._replace(user="ben"), {"call-2"}),
+        (MARCH._replace(user="ben@contoso.example"), {"call-2"}),
+        (MARCH._replace(user="' OR 1=1 --"), set()),
+        (MARCH._replace(capability="MCOPSTN1"), {"call-2"}),
+        (Chosen(country="US", tenant_id="t2"), {"call-8"}),
+        (Chosen(country="US", capability="MCOPSTN1", tenant_id="t2"), set()),
+    ],
+)
+def test_filters_hold_together(world: Store, chosen: Chosen, calls: set[str]) -> None:
+    assert {row[0] for row in rows(world, report_sql(REPORTS["usage"], chosen))} == calls
+
+
+def test_numbers_of_the_other_side_are_masked_by_the_organisations_country(world: Store) -> None:
+    """Three stars for Germany on the number called, on the caller's of an inbound call; none for the United States."""
+    places = [USAGE_COLUMNS.index(name) for name in ("UsageId", "Caller ID", "Destination Number")]
+
+    def numbers(*, is_masking: bool) -> dict[str, tuple[str, str]]:
+        found = rows(world, report_sql(REPORTS["usage"], EVERYTHING, is_masking=is_masking))
+        return {row[places[0]]: (row[places[1]], row[places[2]]) for row in found}
+
+    masked, plain = numbers(is_masking=True), numbers(is_masking=False)
+    assert masked["call-1"] == (plain["call-1"][0], "+4930123***")
+    assert masked["call-7"] == (plain["call-7"][0][:-3] + "***", plain["call-7"][1])
+    assert masked["call-8"] == plain["call-8"]
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "250"} | environment)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_every_report_prints_a_table_and_writes_csv_and_json(world_url: str, report: str) -> None:
+    table = run(report, "--warehouse", world_url)
+    assert (table.exit_code, table.stderr) == (0, "")
+    text = run(report, "--warehouse", world_url, "--format", "csv").stdout_bytes.decode()
+    header, *lines = csv.reader(io.StringIO(text, newline=""))
+    objects = json.loads(run(report, "--warehouse", world_url, "--format", "json").stdout)
+    assert [list(each) for each in objects] == [header] * len(lines)
+    assert len(objects) >= 1
+
+
+def test_a_workbook_has_typed_cells_a_frozen_header_filters_and_a_chart(world_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "usage.xlsx"
+    result = run("usage", "--warehouse", world_url, "--tenant", "t1", "--output", str(path), "--no-mask")
+    assert (result.exit_code, result.stderr) == (0, f"6 rows in {path}\n")
+    book = openpyxl.load_workbook(path)
+    assert book.sheetnames == ["Summary", "PSTN usage"]
+    assert len(book["Summary"]._charts) == 1
+    sheet = book["PSTN usage"]
+    assert sheet.freeze_panes == "A2"
+    assert sheet.auto_filter.ref == "A1:Y7"
+    header, first, *_ = sheet.iter_rows()
+    assert tuple(cell.value for cell in header) == USAGE_COLUMNS
+    by_name = dict(zip(USAGE_COLUMNS, first, strict=True))
+    assert by_name["Start Time"].value == datetime(2026, 3, 1, 9, 0, 1)
+    assert by_name["Start Time"].is_date
+    assert by_name["Charge"].value == 0.03
+    assert by_name["Charge"].number_format == "#,##0.00"
+    assert by_name["Duration Seconds"].value == 61
+    assert by_name["Destination Number"].value == "+4930123456"
+    assert by_name["User Display Name"].data_type == "s", "a formula"
+    assert by_name["User Display Name"].quotePrefix
+    facts = {row[0].value: row[1].value for row in book["Summary"].iter_rows(max_col=2) if row[0].value}
+    assert facts["Charge"] == 0.122
+    assert facts["Tenant"] == "t1"
+
+
+def test_a_parquet_file_has_the_types_of_its_columns(world_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "daily.parquet"
+    assert run("daily-usage", "--warehouse", world_url, "--output", str(path)).exit_code == 0
+    table = pq.read_table(path)
+    assert str(table.schema.field("day").type) == "date32[day]"
+    assert str(table.schema.field("charge").type) == "decimal128(38, 6)"
+    assert sum(table["charge"].to_pylist()) == D("0.148")
+    usage = tmp_path / "usage.parquet"
+    assert run("usage", "--warehouse", world_url, "--output", str(usage)).exit_code == 0
+    assert str(pq.read_table(usage).schema.field("Start Time").type) == "timestamp[ms, tz=UTC]"
+
+
+def test_the_archive_is_the_one_that_administrators_know(
+    world_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("usage", "--warehouse", world_url, "--tenant", "t1", "--from", "2026-03", "--to", "2026-03", "--zip")
+    assert result.exit_code == 0, result.stderr
+    [path] = tmp_path.glob("Export.callingplans.*.zip")
+    with zipfile.ZipFile(path) as archive:
+        calls, parameters = archive.namelist()
+        assert date.fromisoformat(calls.removeprefix("PSTN.calls.").removesuffix(".csv"))
+        header, *lines = csv.reader(io.TextIOWrapper(archive.open(calls), "utf-8", newline=""))
+        assert (tuple(header), len(lines)) == (USAGE_COLUMNS, 5)
+        chosen = json.loads(archive.read(parameters))
+    assert parameters == "parameters.json"
+    assert (chosen["startDateTime"], chosen["endDateTime"]) == ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z")
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(world_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "usage.csv"
+    path.write_text("mine")
+    refused = run("usage", "--warehouse", world_url, "--output", str(path))
+    assert (refused.exit_code, path.read_text()) == (2, "mine")
+    assert "is there already: --force replaces it" in refused.stderr
+    assert run("usage", "--warehouse", world_url, "--output", str(path), "--force").exit_code == 0
+    assert path.read_text().startswith("UsageId,")
+    assert [each.name for each in tmp_path.iterdir() if "warehouse" not in each.name] == ["usage.csv"]
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_chart_is_a_picture(world_url: str, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"chart.{ending}"
+    result = run("daily-usage", "--warehouse", world_url, "--chart", str(path))
+    assert result.exit_code == 0, result.stderr
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG") if ending == "png" else b"2026-03-01" in content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["credit-statement", "--user", "anna"], "credit-statement has no --user"),
+        (["daily-usage", "--zip"], "archive of the usage report"),
+        (["usage", "--chart", "x.gif"], "must end in .svg or .png"),
+        (["usage", "--format", "xlsx"], "needs a file: --output usage.xlsx"),
+        (["usage", "--output", "/nowhere/at/all.csv"], "there is no folder"),
+        (["usage", "--tenant", "t11"], "did you mean 't1'?"),
+        (["usage", "--from", "2026-03-02", "--to", "2026-03-01"], "before it begins"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(world_url: str, arguments: list[str], words: str) -> None:
+    result = run(*arguments, "--warehouse", world_url)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+    assert words in result.stderr
