@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli import ledger, report, tables, topics, warehouse
 from pipeline.cli.demo import demo
+from pipeline.cli.doctor import doctor
 from pipeline.cli.explain import explain
 from pipeline.cli.rate import rate
 from pipeline.cli.simulate import simulate
@@ -23,6 +24,7 @@ cli.add_typer(ledger.app, name="ledger")
 cli.command()(demo)
 cli.command()(worker)
 cli.command()(status)
+cli.command()(doctor)
 cli.command()(simulate)
 cli.command()(rate)
 cli.command()(explain)

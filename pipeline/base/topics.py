@@ -76,6 +76,10 @@ class TopicState(NamedTuple):
     topic_id: str
     partition_count: int
     configs: Mapping[str, str]
+    replica_count: int = 1
+    """Of the partition that has the fewest."""
+    in_sync_count: int = 1
+    """Replicas that are in sync, of the partition that has the fewest."""
 
 
 def problems_of_topics(

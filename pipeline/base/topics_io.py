@@ -68,6 +68,8 @@ def describe_topics(admin: AdminClient, prefix: str, names: Iterable[str]) -> di
             topic_id=str(description.topic_id),
             partition_count=len(description.partitions),
             configs={key: str(entry.value) for key, entry in entries.items()},
+            replica_count=min(len(partition.replicas) for partition in description.partitions),
+            in_sync_count=min(len(partition.isr) for partition in description.partitions),
         )
     return states
 
