@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli import ledger, report, tables, topics, warehouse
+from pipeline.cli import account, fund, ledger, licences, policy, report, tables, topics, user, warehouse
+from pipeline.cli.audit import audit
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
 from pipeline.cli.explain import explain
 from pipeline.cli.rate import rate
+from pipeline.cli.refund import refund
+from pipeline.cli.sandbox import sandbox
 from pipeline.cli.simulate import simulate
 from pipeline.cli.status import status
+from pipeline.cli.tick import tick
 from pipeline.cli.worker import worker
 
 cli = typer.Typer(
@@ -22,6 +26,7 @@ cli = typer.Typer(
 cli.add_typer(topics.app, name="topics")
 cli.add_typer(ledger.app, name="ledger")
 cli.command()(demo)
+cli.command()(sandbox)
 cli.command()(worker)
 cli.command()(status)
 cli.command()(doctor)
@@ -31,6 +36,14 @@ cli.command()(explain)
 cli.add_typer(report.app, name="report")
 cli.add_typer(warehouse.app, name="warehouse")
 cli.add_typer(tables.app, name="tables")
+cli.add_typer(account.app, name="account")
+cli.add_typer(fund.app, name="fund")
+cli.add_typer(licences.app, name="licences")
+cli.add_typer(user.app, name="user")
+cli.add_typer(policy.app, name="policy")
+cli.command()(refund)
+cli.command()(audit)
+cli.command()(tick)
 
 
 def main() -> None:

@@ -66,6 +66,10 @@ class State:
             due_at, due_before = (None if each is None else peek_due_at(each) for each in (value, before))
             self._note_due(unquote(key.decode()), due_at, due_before)
 
+    def hold_month(self, pools: MonthPools) -> None:
+        """Takes a month that is decoded already."""
+        self._months[pools.tenant_id, pools.month] = pools
+
     def entries(self) -> Iterator[tuple[str, bytes | Stored]]:
         """Every record with its tenant, in no order, as it is held: encoded or not."""
         for key, value in self._encoded.items():

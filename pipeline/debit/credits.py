@@ -56,6 +56,14 @@ def _cap_is_reached(turn: Turn, month: str) -> bool:
     return user.months.get(month, NO_SPEND).spent_micros >= user.settings.spend_cap_micros
 
 
+def spend_left(turn: Turn, month: str) -> int | None:
+    """What the user's cap of that month leaves, in micro-units; None: no cap."""
+    user = turn.user
+    if user is None or user.settings.spend_cap_micros is None:
+        return None
+    return max(0, user.settings.spend_cap_micros - user.months.get(month, NO_SPEND).spent_micros)
+
+
 def _has_balance(account: Account, amount_micros: int, start_ms: int, rules: Rules) -> bool:
     """D8: above zero the whole is debited; below only what started before the suspension (R61)."""
     if not rules.overdraft_allowed:  # R60: only what the balance holds

@@ -41,6 +41,22 @@ def request_if_needed(turn: Turn) -> None:
     turn.event("recharge_requested", settings.amount_micros, _details(request))
 
 
+def room_micros(account: Account, now_ms: int) -> int | None:
+    """What auto-recharge may still bring in this month: what is in flight and whole recharges within the budget.
+
+    None: it has no bound. Nothing new while it is off or backs off.
+    """
+    recharging = account.recharging
+    settings, in_flight = recharging.settings, recharging.in_flight
+    coming_micros = 0 if in_flight is None else in_flight.amount_micros
+    if not settings.is_enabled or now_ms < recharging.backoff_until:
+        return coming_micros
+    if settings.monthly_budget_micros is None:
+        return None
+    left_micros = settings.monthly_budget_micros - _budget_month(recharging, month_of(now_ms)).requested_micros
+    return coming_micros + max(0, left_micros) // settings.amount_micros * settings.amount_micros
+
+
 def pending(account: Account, recharge_id: str, *, succeeded: bool, now_ms: int) -> Request | None:
     """The request that this answer answers: the one in flight, or for a success one that failed 35 days ago at most."""
     recharging = account.recharging
