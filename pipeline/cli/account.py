@@ -32,8 +32,9 @@ from pipeline.cli.desk import (
     tell,
 )
 from pipeline.cli.failure import fail, one_line
-from pipeline.cli.report import WarehouseOption, opened
 from pipeline.cli.topics import Bootstrap, Prefix
+from pipeline.cli.warehouse_options import WarehouseOption, opened
+from pipeline.cli.warehouse_options import period as period_of
 from pipeline.debit.account import Account
 from pipeline.office.credit_table import CreditTable
 from pipeline.office.shown import account_json, summary_json
@@ -150,15 +151,11 @@ def statement(
 ) -> None:
     """Opening balance, every entry, every lot with what is left and its date, closing balance."""
     from pipeline.office.statement_io import read_statement
-    from pipeline.warehouse.reports import PeriodError, parse_period
 
     if format == "pdf" and out is None:
         raise fail("a PDF goes into a file: add --out statement.pdf")
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)
-    try:
-        period = parse_period(from_, to)
-    except PeriodError as error:
-        raise fail(plain(str(error))) from None
+    period = period_of(from_, to)
     table = look(settings, tenant)
     account = account_of(table, tenant)
     with opened(settings.warehouse) as store:

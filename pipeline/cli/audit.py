@@ -14,8 +14,9 @@ from rich.table import Table
 
 from pipeline.base.calendar import format_time
 from pipeline.cli.desk import load_settings, plain
-from pipeline.cli.failure import fail, one_line
+from pipeline.cli.failure import one_line
 from pipeline.cli.topics import Bootstrap, Prefix
+from pipeline.cli.warehouse_options import period as period_of
 from pipeline.office.audit import AuditLine, audit_json, fields_json
 from pipeline.office.audit_io import read_audit
 from pipeline.office.command_io import partition_count_of
@@ -35,13 +36,9 @@ def audit(
     prefix: Prefix = None,
 ) -> None:
     """Commands of the last 14 days (as long as the topic keeps them), with who, from where, when, and the result."""
-    from pipeline.warehouse.reports import PeriodError, parse_period
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
-    try:
-        from_ms, to_ms = parse_period(from_, to)
-    except PeriodError as error:
-        raise fail(plain(str(error))) from None
+    from_ms, to_ms = period_of(from_, to)
     with one_line():
         count = partition_count_of(settings)
         lines = asyncio.run(

@@ -21,8 +21,8 @@ from pipeline.cli.desk import (
     tell,
 )
 from pipeline.cli.failure import fail
-from pipeline.cli.report import WarehouseOption, opened
 from pipeline.cli.topics import Bootstrap, Prefix
+from pipeline.cli.warehouse_options import WarehouseOption, opened
 
 
 def refund(
