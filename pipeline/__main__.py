@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli import account, fund, ledger, licences, policy, report, tables, topics, user, warehouse
+from pipeline.cli import account, fund, ledger, licences, policy, rejected, report, tables, topics, user, warehouse
 from pipeline.cli.audit import audit
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
@@ -35,6 +35,7 @@ cli.command()(rate)
 cli.command()(explain)
 cli.add_typer(report.app, name="report")
 cli.add_typer(warehouse.app, name="warehouse")
+cli.add_typer(rejected.app, name="rejected")
 cli.add_typer(tables.app, name="tables")
 cli.add_typer(account.app, name="account")
 cli.add_typer(fund.app, name="fund")
