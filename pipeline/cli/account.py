@@ -51,7 +51,9 @@ def open_(
     country: Annotated[str, typer.Option(help="two capital letters: where the tenant is")],
     tariff: Annotated[str, typer.Option(help="of rating_tables/tariffs.csv; it decides the prices")],
     currency: Annotated[str, typer.Option(help="of the account, for ever")] = "USD",
-    agreement: Annotated[Literal["prepaid", "postpaid"], typer.Option()] = "prepaid",
+    agreement: Annotated[
+        Literal["prepaid", "postpaid"], typer.Option(help="who pays first: the customer, or you")
+    ] = "prepaid",
     overage: Annotated[bool, typer.Option("--overage", help="postpaid: bill what the balance does not hold")] = False,
     conferencing_tariff: Annotated[str | None, typer.Option(help="per-minute tariff of meetings")] = None,
     policy: Annotated[str, typer.Option(help="dial-out policy of users without their own")] = DEFAULT_POLICY,
@@ -61,7 +63,10 @@ def open_(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Open an account, or change these settings of one that is open (not its currency)."""
+    """Open an account, or change these settings of one that is open (not its currency).
+
+    Example: pstn account open --tenant contoso --country US --tariff acs_proxy_usd
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     fields: dict[str, object] = {
         "country": country,
@@ -86,11 +91,14 @@ def open_(
 @app.command()
 def show(
     tenant: Tenant,
-    format: Annotated[Literal["table", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option(help="table or json")] = "table",
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Balance, lots, auto-recharge and minute pools of a tenant, as committed at this moment."""
+    """Balance, lots, auto-recharge and minute pools of a tenant, as committed at this moment.
+
+    Example: pstn account show --tenant contoso
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     table = look(settings, tenant)
     account = account_of(table, tenant)
@@ -102,13 +110,16 @@ def show(
 
 @app.command("list")
 def list_(
-    format: Annotated[Literal["table", "csv", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "csv", "json"], typer.Option(help="table, csv or json")] = "table",
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="accounts shown")] = 1_000,
     after: Annotated[str | None, typer.Option(help="begin behind this tenant")] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """All accounts, by tenant."""
+    """All accounts, by tenant.
+
+    Example: pstn account list --format csv
+    """
     from pipeline.office.command_io import partition_count_of
     from pipeline.office.table_io import read_all
 
@@ -140,16 +151,21 @@ def list_(
 @app.command()
 def statement(
     tenant: Tenant,
-    from_: Annotated[str | None, typer.Option("--from", help="first day, month or time (UTC) [default: all]")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="first day, month or time (UTC)", show_default="all")
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="last day or month, included; or a time, not included")] = None,
     format: Annotated[Literal["table", "csv", "json", "pdf"], typer.Option(help="pdf needs --out")] = "table",
-    out: Annotated[Path | None, typer.Option(help="file to write [default: here]")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write", show_default="here")] = None,
     wait: Annotated[float, typer.Option(min=0, help="seconds given to the warehouse to come as far")] = 10,
     warehouse: WarehouseOption = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Opening balance, every entry, every lot with what is left and its date, closing balance."""
+    """Opening balance, every entry, every lot with what is left and its date, closing balance.
+
+    Example: pstn account statement --tenant contoso --from 2026-03 --to 2026-03 --format pdf --out march.pdf
+    """
     from pipeline.office.statement_io import read_statement
 
     if format == "pdf" and out is None:

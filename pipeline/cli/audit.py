@@ -25,7 +25,7 @@ _FACTS_CHARS_MAX = 60
 
 
 def audit(
-    tenant: Annotated[str | None, typer.Option(envvar="PSTN_TENANT", help="one tenant [default: all]")] = None,
+    tenant: Annotated[str | None, typer.Option(envvar="PSTN_TENANT", help="one tenant", show_default="all")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="first day, month or time (UTC)")] = None,
     to: Annotated[str | None, typer.Option("--to", help="last day or month, included; or a time, not included")] = None,
     by: Annotated[str | None, typer.Option(help="only what was issued by this text, such as cli:ada")] = None,
@@ -35,7 +35,10 @@ def audit(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Commands of the last 14 days (as long as the topic keeps them), with who, from where, when, and the result."""
+    """Commands of the last 14 days (as long as the topic keeps them), with who, from where, when, and the result.
+
+    Example: pstn audit --tenant contoso --from 2026-03-01
+    """
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     from_ms, to_ms = period_of(from_, to)

@@ -40,7 +40,7 @@ def add(
     amount_: Annotated[str, typer.Option("--amount", help="in the account's currency: 100.00")],
     reference: Annotated[str, typer.Option(help="what the payment is known by")] = "",
     currency: Annotated[str | None, typer.Option(help="refused if the account's is another")] = None,
-    purchased_at: Annotated[str | None, typer.Option(help="2026-03-01T10:00:00Z [default: now]")] = None,
+    purchased_at: Annotated[str | None, typer.Option(help="2026-03-01T10:00:00Z", show_default="now")] = None,
     method: Method = "other",
     agreement_no: AgreementNo = None,
     purchase_order: OrderNo = None,
@@ -50,7 +50,10 @@ def add(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Add prepaid funds that were paid for by hand; they expire twelve months after the purchase."""
+    """Add prepaid funds that were paid for by hand; they expire twelve months after the purchase.
+
+    Example: pstn fund add --tenant contoso --amount 100.00 --reference "bank transfer 4711"
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     micros = amount(amount_, "--amount")
     bought_ms = _instant(purchased_at)
@@ -79,7 +82,9 @@ def auto(
     tenant: Tenant,
     trigger: Annotated[str | None, typer.Option(help="recharge when the balance is below: 100.00")] = None,
     amount_: Annotated[str | None, typer.Option("--amount", help="how much each time: 500.00")] = None,
-    monthly_budget: Annotated[str | None, typer.Option(help="at most so much in a month [default: no limit]")] = None,
+    monthly_budget: Annotated[
+        str | None, typer.Option(help="at most so much in a month", show_default="no limit")
+    ] = None,
     off: Annotated[bool, typer.Option("--off", help="no more recharges")] = False,
     method: Method = "card",
     agreement_no: AgreementNo = None,
@@ -90,7 +95,10 @@ def auto(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Recharge by itself whenever the balance falls below the trigger, or switch that off."""
+    """Recharge by itself whenever the balance falls below the trigger, or switch that off.
+
+    Example: pstn fund auto --tenant contoso --trigger 100 --amount 500 --monthly-budget 2000
+    """
     if off == (trigger is not None or amount_ is not None) or (not off and (trigger is None or amount_ is None)):
         raise fail("type --trigger and --amount, or --off alone")
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
@@ -127,7 +135,7 @@ def answer(
     tenant: Tenant,
     recharge_id: Annotated[str, typer.Option(help="of the recharge that is in flight")],
     paid: Annotated[bool, typer.Option("--paid/--failed", help="what the bank says")],
-    paid_at: Annotated[str | None, typer.Option(help="2026-03-01T10:00:00Z [default: now]")] = None,
+    paid_at: Annotated[str | None, typer.Option(help="2026-03-01T10:00:00Z", show_default="now")] = None,
     reason: Annotated[str | None, typer.Option(help="why it failed")] = None,
     yes: Yes = False,
     id: CommandId = None,
@@ -135,7 +143,10 @@ def answer(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Answer a recharge by hand, when the payment worker cannot: the money came, or it will not."""
+    """Answer a recharge by hand, when the payment worker cannot: the money came, or it will not.
+
+    Example: pstn fund answer --tenant contoso --recharge-id contoso:cdrs:4:100 --failed --reason "card expired"
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     account_of(look(settings, tenant), tenant)
     ask(f"book recharge {recharge_id} of {tenant} as {'paid' if paid else 'failed'}", is_agreed=yes)

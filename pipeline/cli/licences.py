@@ -47,7 +47,9 @@ _EXIT_NOT_ALL = 1
 @app.command()
 def assign(
     tenant: Tenant,
-    file: Annotated[Path, typer.Option(help="CSV: user_id, add, remove [, country, upn, display_name]")],
+    file: Annotated[
+        Path, typer.Option(help="CSV: user_id, add, remove; for new users also country, upn, display_name")
+    ],
     create: Annotated[bool, typer.Option("--create", help="set up users who are not known")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
     report: Annotated[Path | None, typer.Option(help="CSV file that says of each row what it did")] = None,
@@ -60,6 +62,8 @@ def assign(
 
     SKUs inside `add` and `remove` are separated by blanks. A run that broke off is taken up by running it again: rows
     that are done already are left alone.
+
+    Example: pstn licences assign --tenant contoso --file users.csv --dry-run
     """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     rows = _read(file, _tables(settings))
@@ -107,7 +111,10 @@ def purchased(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Say how many licences of a SKU were bought; conferencing pools count these, else the assigned ones (R34)."""
+    """Say how many licences of a SKU were bought; conferencing pools count these, else the assigned ones (R34).
+
+    Example: pstn licences purchased --tenant contoso --sku MCOMEETADV --count 25
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     fields: dict[str, object] = {"sku": sku, "count": count}
     answer = issue(settings, tenant, "set_purchased_licences", fields, command_id=id, wait_s=wait)
@@ -116,7 +123,10 @@ def purchased(
 
 @app.command("list")
 def list_() -> None:
-    """The licences that the rating tables know."""
+    """The licences that the rating tables know.
+
+    Example: pstn licences list
+    """
     table = Table("SKU", "kind", "holds", "capability")
     for licence in _tables(load_settings()).licences.values():
         table.add_row(licence.sku, licence.kind, " ".join(licence.holds), licence.capability)

@@ -30,13 +30,16 @@ app = typer.Typer(no_args_is_help=True, help="Dial-out policies.")
 def set_(
     tenant: Tenant,
     policy: Annotated[str, typer.Option(help="`pstn policy list` has them")],
-    user: Annotated[str | None, typer.Option(help="only for this user [default: for the tenant]")] = None,
+    user: Annotated[str | None, typer.Option(help="only for this user", show_default="for the tenant")] = None,
     id: CommandId = None,
     wait: Wait = WAIT_S,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Set the policy of a tenant, or of one of its users. Emergency calls are never barred."""
+    """Set the policy of a tenant, or of one of its users. Emergency calls are never barred.
+
+    Example: pstn policy set --tenant contoso --policy DialoutCPCandPSTNDomestic
+    """
     if policy not in POLICIES:
         raise fail(plain(f"dial-out policy {policy!r} is unknown: `pstn policy list` has those that are"))
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
@@ -54,6 +57,9 @@ def set_(
 
 @app.command("list")
 def list_() -> None:
-    """The twelve policies: how far meetings may call out, and users."""
+    """The twelve policies: how far meetings may call out, and users.
+
+    Example: pstn policy list
+    """
     for name, policy in POLICIES.items():
         typer.echo(f"{name:40} meetings: {policy.from_meetings:9} users: {policy.own_calls}")

@@ -36,7 +36,10 @@ def refund(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Give back all that a call cost: what was debited comes back as new funds, what is billed later is taken off."""
+    """Give back all that a call cost: what was debited comes back as new funds, what is billed later is taken off.
+
+    Example: pstn refund --tenant contoso --usage-id 7f3a --reason "call was cut off"
+    """
     from pipeline.office.refund_io import read_taken
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)

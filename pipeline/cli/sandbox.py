@@ -19,6 +19,8 @@ def sandbox(
     """Broker, worker and warehouse in one process, with no accounts yet. The broker forgets everything at the end.
 
     In another shell type `. sandbox/env`, then `pstn account open`, as docs/getting-started.md does.
+
+    Example: pstn sandbox --folder sandbox
     """
     from pipeline.embedded.sandbox_io import sandbox as running
     from pipeline.embedded.sandbox_io import watch

@@ -21,6 +21,8 @@ def tick(bootstrap: Bootstrap = None, prefix: Prefix = None) -> None:
     """Send one `tick` to each partition: lots whose time has come expire, retries fall due.
 
     Workers with the role `ledger` do so by themselves every PSTN_TICK_INTERVAL_S seconds (60).
+
+    Example: pstn tick
     """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     with one_line():

@@ -40,11 +40,11 @@ def set_(
     tenant: Tenant,
     user: UserId,
     licences: Annotated[str | None, typer.Option(help="SKUs, separated by commas; replaces all")] = None,
-    country: Annotated[str | None, typer.Option(help="two capital letters [default: the tenant's]")] = None,
-    policy: Annotated[str | None, typer.Option(help="dial-out policy [default: the tenant's]")] = None,
+    country: Annotated[str | None, typer.Option(help="two capital letters", show_default="the tenant's")] = None,
+    policy: Annotated[str | None, typer.Option(help="dial-out policy", show_default="the tenant's")] = None,
     spend_cap: Annotated[str | None, typer.Option(help="at most so much in a month: 50.00, or none")] = None,
     upn: Annotated[str | None, typer.Option(help="user principal name")] = None,
-    display_name: Annotated[str | None, typer.Option()] = None,
+    display_name: Annotated[str | None, typer.Option(help="for people to read")] = None,
     resource_account: Annotated[
         bool | None, typer.Option("--resource-account/--person", help="a voice application's account")
     ] = None,
@@ -53,7 +53,10 @@ def set_(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Set a user up, or change what is named; the rest stays as it is."""
+    """Set a user up, or change what is named; the rest stays as it is.
+
+    Example: pstn user set --tenant contoso --user ada --licences MCOPSTN1,MCOPSTNPP --spend-cap 50.00
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     cap = None if spend_cap in (None, _NO_CAP) else amount(str(spend_cap), "--spend-cap", least_micros=0)
     table = look(settings, tenant)
@@ -85,7 +88,10 @@ def remove(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Remove a user: calls that start from now on are refused, and he counts in no pool."""
+    """Remove a user: calls that start from now on are refused, and he counts in no pool.
+
+    Example: pstn user remove --tenant contoso --user ada
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     table = look(settings, tenant)
     account_of(table, tenant)
@@ -99,11 +105,14 @@ def remove(
 def show(
     tenant: Tenant,
     user: UserId,
-    format: Annotated[Literal["table", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option(help="table or json")] = "table",
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Licences, policy, spend and own pools of a user."""
+    """Licences, policy, spend and own pools of a user.
+
+    Example: pstn user show --tenant contoso --user ada
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     table = look(settings, tenant)
     account = account_of(table, tenant)
@@ -132,13 +141,16 @@ def show(
 @app.command("list")
 def list_(
     tenant: Tenant,
-    format: Annotated[Literal["table", "json"], typer.Option()] = "table",
+    format: Annotated[Literal["table", "json"], typer.Option(help="table or json")] = "table",
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="users shown")] = 100,
     after: Annotated[str | None, typer.Option(help="begin behind this user")] = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Users of a tenant, by id."""
+    """Users of a tenant, by id.
+
+    Example: pstn user list --tenant contoso --limit 20
+    """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     table = look(settings, tenant)
     account_of(table, tenant)
