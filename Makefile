@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo demo-kafka test test-quick bench lint servers clean
+.PHONY: demo demo-kafka test test-quick payments-crash bench lint servers clean
 
 demo: .venv/installed
 	$(BIN)/pstn demo $(ARGS)
@@ -17,6 +17,10 @@ test: lint servers
 
 test-quick: lint
 	$(BIN)/pytest -m "not kafka and not clickhouse and not slow" $(ARGS)
+
+# 500 seeded runs of the payment worker, killed again and again, against a processor that misbehaves.
+payments-crash: .venv/installed
+	$(BIN)/python -m tests.payments.crash_run $(ARGS)
 
 bench: .venv/installed
 	tests/install-servers kafka

@@ -21,6 +21,7 @@ import faust
 import prometheus_client
 import structlog
 from faust.app.base import BootStrategy
+from faust.web import View
 from mode import Service
 
 from pipeline.base.avro import codec
@@ -40,6 +41,7 @@ from pipeline.debit.ledger import Ledger
 from pipeline.debit.partition_io import LedgerPartition
 from pipeline.effects_io import open_effects
 from pipeline.emit.downstream_io import Delivery, DownstreamPartition
+from pipeline.emit.pay.worker_io import PaymentWorker
 
 log = structlog.get_logger(__name__)
 
@@ -188,6 +190,18 @@ def create_app(
         healthy = app.fatal is None and not app.stopping.is_set()
         return web.json({"healthy": healthy, "owned": owned}, status=200 if healthy else 503)
 
+    if "payments" in settings.roles and settings.gateway_webhook_secret.get_secret_value():
+
+        @app.page("/payments/webhook")
+        class PaymentWebhookPage(View):  # type: ignore[misc]
+            """What the card processor says unasked."""
+
+            async def post(self, request: Any) -> Any:
+                payments = effects.get("payments")
+                webhook = payments.webhook if isinstance(payments, PaymentWorker) else None
+                status = 503 if webhook is None else await webhook.take(await request.read(), request.headers)
+                return self.text("", status=status)
+
     return app
 
 
@@ -197,13 +211,13 @@ def _effect_agent(role: Role, effects: dict[Role, Effect]) -> Callable[[AsyncIte
             if delivery.done.cancelled():
                 continue
             try:
-                await effects[role].handle(delivery.records)
+                rest = await effects[role].handle(delivery.records)
             except Exception as error:
                 if not delivery.done.done():
                     delivery.done.set_exception(error)
             else:
                 if not delivery.done.done():
-                    delivery.done.set_result(None)
+                    delivery.done.set_result(rest)
 
     handle.__name__ = handle.__qualname__ = f"{role}_agent"
     return handle

@@ -13,9 +13,10 @@ from pipeline.base.resources_io import resource_path
 from pipeline.base.settings_io import Role, Settings
 from pipeline.base.topics import COMMANDS
 from pipeline.charge.tables_io import TableError, load_tables
+from pipeline.emit.customers import CustomersWrong
+from pipeline.emit.customers_io import CustomersFile
 from pipeline.emit.notify.outbox_io import Notifier
-from pipeline.emit.pay.simulated_io import SimulatedGateway, declines_by
-from pipeline.emit.pay.worker_io import PaymentWorker
+from pipeline.emit.pay.open_io import open_payments
 from pipeline.warehouse.load_io import Loader
 from pipeline.warehouse.store import StoreRefused
 from pipeline.warehouse.store_io import open_store
@@ -27,6 +28,10 @@ async def open_effects(
 ) -> AsyncIterator[dict[Role, Effect]]:
     """The effects of `roles`, open until the block ends. WorkerMustStop when a setting is wrong."""
     effects: dict[Role, Effect] = {}
+    try:
+        customers = CustomersFile(settings.customers)
+    except CustomersWrong as error:
+        raise WorkerMustStop(f"setting customers: {error} (PSTN_CUSTOMERS)") from error
     async with AsyncExitStack() as closing:
         if "loader" in roles:
             try:
@@ -39,10 +44,6 @@ async def open_effects(
         if "notifier" in roles:
             effects["notifier"] = Notifier(folder=settings.outbox)
         if "payments" in roles:
-            try:
-                gateway = SimulatedGateway(declines_by(settings.declined_tenants))
-            except ValueError as error:
-                raise WorkerMustStop(f"setting declined_tenants: {error} (PSTN_DECLINED_TENANTS)") from error
             producer = clients.plain_producer()
             await producer.start()
             closing.push_async_callback(producer.stop)
@@ -52,7 +53,7 @@ async def open_effects(
                 topic = settings.topic(COMMANDS)
                 await producer.send_and_wait(topic, value, key=tenant_id.encode(), partition=partition)
 
-            effects["payments"] = PaymentWorker(gateway=gateway, send_command=send_command)
+            effects["payments"] = open_payments(settings, customers, send_command)
         for effect in effects.values():
             closing.push_async_callback(effect.close)
         yield effects

@@ -32,3 +32,8 @@ PARTITIONS_DROPPED = Counter("pstn_partitions_dropped_total", "Owners that let g
 PARTITIONS_PARKED = Gauge("pstn_partitions_parked", "Partitions that failed three times at one offset: page somebody")
 EFFECTS_HANDLED = Counter("pstn_effects_handled_total", "Records handed to the warehouse, mail or payment", ["role"])
 EFFECT_FAILURES = Counter("pstn_effect_failures_total", "Batches whose effect failed and is tried again", ["role"])
+PAYMENTS_OPEN = Gauge("pstn_payments_open", "Recharges asked of the gateway and not answered yet")
+PAYMENTS_OPEN_SECONDS = Gauge("pstn_payments_open_seconds", "Age of the oldest open payment: page above an hour")
+PAID_AFTER_FAILURE = Counter(
+    "pstn_paid_after_failure_total", "Recharges that succeeded after they were reported failed"
+)

@@ -49,9 +49,11 @@ class Effect(Protocol):
     topics: tuple[str, ...]
     """Names without the prefix: `rated-calls`, `account-events`, `rejected`."""
 
-    async def handle(self, records: Sequence[Consumed]) -> None:
+    async def handle(self, records: Sequence[Consumed]) -> Awaitable[None] | None:
         """Records of one topic and partition, in order. Returns when the effect is durable; the position is committed
-        after that. May be called for several partitions at once. Raising means: nothing is committed, tried again."""
+        after that. May be called for several partitions at once. Raising means: nothing is committed, tried again.
+        What is returned, if anything, is the rest of the effect: later records are handled meanwhile, and the
+        position stays before these until it has ended."""
 
     async def close(self) -> None: ...
 

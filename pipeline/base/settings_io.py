@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Role = Literal["ledger", "loader", "notifier", "payments"]
@@ -32,6 +32,20 @@ class Settings(BaseSettings):
     outbox: Path = Field(Path("outbox"), description="folder that takes the notices as mails")
     declined_tenants: str = Field(
         "", description="regular expression of the tenants whose simulated card has expired; empty: one in ten"
+    )
+    customers: Path | None = Field(
+        None, description="TOML file of sellers and tenants: names, languages, contacts, agreements"
+    )
+
+    gateway: Literal["simulated", "http", "invoice"] = Field(
+        "simulated", description="http: cards by a processor's API, agreements on invoice; invoice: agreements only"
+    )
+    gateway_url: str = Field("", description="collection of payments, such as https://host/v1/payment_intents")
+    gateway_key: SecretStr = Field(SecretStr(""), description="the processor's API key")
+    gateway_body: Literal["json", "form"] = Field("json", description="how the processor wants its fields")
+    gateway_timeout_s: float = Field(20, gt=0, le=300, description="after it a payment is open, and asked again")
+    gateway_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="signs the processor's messages to /payments/webhook; empty: there is no such page"
     )
 
     web_host: str = Field("127.0.0.1", description="address of /metrics and /healthz")

@@ -6,7 +6,7 @@ was requested and did not fail. Nothing here waits: time is the `now` of the rec
 
 from __future__ import annotations
 
-from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, month_of
+from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, format_time, month_of
 from pipeline.debit.account import Account, BudgetMonth, PaymentData, Recharging, Request
 from pipeline.debit.turn import Turn
 
@@ -102,7 +102,9 @@ def reset_backoff(account: Account) -> None:
 
 
 def announce_success(turn: Turn, request: Request) -> None:
-    turn.event("recharge_succeeded", request.amount_micros, _details(request))
+    """`failed_at` in the details: the payment had been reported to have failed, which somebody should look at."""
+    late = {"failed_at": format_time(request.failed_at)} if request.failed_at else {}
+    turn.event("recharge_succeeded", request.amount_micros, _details(request) | late)
 
 
 def _details(request: Request) -> dict[str, str]:

@@ -7,6 +7,7 @@ the effect, so an owner that slept through a rebalance cannot move it back.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -30,10 +31,17 @@ _BACKOFF_S_MAX = 30.0
 
 
 class Delivery(NamedTuple):
-    """A batch on its way through a role's agent; `done` resolves when the effect is durable."""
+    """A batch on its way through a role's agent; `done` resolves when the effect is durable, or with its rest."""
 
     records: Sequence[Consumed]
-    done: asyncio.Future[None]
+    done: asyncio.Future[Awaitable[None] | None]
+
+
+class _Handled(NamedTuple):
+    """Records that were handled: the position after them, and what is still to end before it may be committed."""
+
+    next_offset: int
+    rest: asyncio.Future[None] | None
 
 
 class DownstreamPartition:
@@ -84,12 +92,14 @@ class DownstreamPartition:
         failures = 0
         while True:
             consumer = self._clients.reader()
+            handled: deque[_Handled] = deque()
             try:
                 await consumer.start()
                 await self._seek(consumer, topic)
                 while True:
-                    handled = await self._one_batch(consumer, topic)
-                    failures = 0 if handled else failures
+                    has_handled = await self._one_batch(consumer, topic, handled)
+                    failures = 0 if has_handled else failures
+                    self._move(topic, handled)
             except Exception as error:
                 metrics.EFFECT_FAILURES.labels(self._role).inc()
                 failures += 1
@@ -98,6 +108,9 @@ class DownstreamPartition:
                 )
             finally:
                 self._progress.pop(topic, None)
+                for each in handled:
+                    if each.rest is not None:
+                        each.rest.cancel()
                 await stop_clients(consumer)
             await asyncio.sleep(min(_BACKOFF_S_MAX, 0.5 * 2 ** min(failures, 10)))
 
@@ -116,7 +129,7 @@ class DownstreamPartition:
             )
         consumer.seek(topic, max(beginning, committed or 0))
 
-    async def _one_batch(self, consumer: AIOKafkaConsumer, topic: TopicPartition) -> bool:
+    async def _one_batch(self, consumer: AIOKafkaConsumer, topic: TopicPartition, handled: deque[_Handled]) -> bool:
         try:
             fetched = await self._fetch(consumer, topic)
         except OffsetOutOfRangeError:
@@ -129,13 +142,22 @@ class DownstreamPartition:
             return False
         self._progress[topic] = Progress(topic, records[0].offset, records[0].timestamp_ms)
         await self._released.wait()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Awaitable[None] | None] = asyncio.get_running_loop().create_future()
         await self._deliver(Delivery(records, done))
-        await done
-        self._membership().move(topic, next_offset)
+        rest = await done
+        if rest is None and handled and handled[-1].rest is None:
+            handled.pop()  # however long the first waits, only those that wait themselves take room
+        handled.append(_Handled(next_offset, None if rest is None else asyncio.ensure_future(rest)))
         self._progress[topic] = Progress(topic, next_offset)
         metrics.EFFECTS_HANDLED.labels(self._role).inc(len(records))
         return True
+
+    def _move(self, topic: TopicPartition, handled: deque[_Handled]) -> None:
+        """Moves the position past what has ended, in order. Raises what a rest raised."""
+        while handled and ((rest := handled[0].rest) is None or rest.done()):
+            if rest is not None:
+                rest.result()
+            self._membership().move(topic, handled.popleft().next_offset)
 
     async def _fetch(self, consumer: AIOKafkaConsumer, topic: TopicPartition) -> list[ConsumerRecord]:
         """What is there. The embedded broker gives one batch at a time, so it is asked again: an insert for every

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tenacity import wait_fixed, wait_none
 
+from pipeline.base import metrics_io as metrics
 from pipeline.base.avro import codec
 from pipeline.base.ids import murmur2
 from pipeline.base.record import Consumed
 from pipeline.cdr.command import Command, decode_command
 from pipeline.emit.outputs import AccountEvent
+from pipeline.emit.pay.answer import answer_id, request_of
 from pipeline.emit.pay.gateway import Declined, PaymentRequest, PaymentResult, Succeeded, Unknown
 from pipeline.emit.pay.simulated_io import SimulatedGateway, declines_by
-from pipeline.emit.pay.worker_io import PaymentUnknown, PaymentWorker, answer_id, request_of
+from pipeline.emit.pay.worker_io import PaymentWorker
 from tests.avro_values import sample_of
 
 SAMPLE = AccountEvent(**sample_of("account_event"))
@@ -59,10 +62,17 @@ class Scripted:
         self.is_closed = True
 
 
+async def answered(worker: PaymentWorker, records: list[Consumed]) -> None:
+    """Hands the records over and waits for the answers."""
+    rest = await worker.handle(records)
+    if rest is not None:
+        await rest
+
+
 def handle(gateway: object, *events: AccountEvent) -> list[Command]:
     sent = Sent()
-    worker = PaymentWorker(gateway=gateway, send_command=sent)
-    asyncio.run(worker.handle(consumed(*events)))
+    worker = PaymentWorker(gateway=gateway, send_command=sent, wait=wait_none())
+    asyncio.run(answered(worker, consumed(*events)))
     return sent.commands
 
 
@@ -109,13 +119,85 @@ def test_the_gateway_is_told_all_about_the_payment():
     ]
 
 
-def test_an_unknown_outcome_is_neither_success_nor_failure():
-    """Said to have failed, it would be requested anew and paid twice. The others are answered all the same."""
-    gateway, sent = Scripted(Unknown("timeout"), Succeeded(None, "r")), Sent()
-    worker = PaymentWorker(gateway=gateway, send_command=sent)
-    with pytest.raises(PaymentUnknown, match="contoso:cdrs:7:5 is open: timeout"):
-        asyncio.run(worker.handle(consumed(requested(offset=5), requested(offset=6))))
-    assert [command.fields["recharge_id"] for command in sent.commands] == ["contoso:cdrs:7:6"]
+def test_an_unknown_outcome_is_asked_again_with_the_same_key():
+    """Said to have failed, it would be requested anew and paid twice."""
+    gateway = Scripted(Unknown("timeout"), Unknown("status 500"), Succeeded(None, "r"))
+    (command,) = handle(gateway, requested())
+    assert command.fields["succeeded"] is True
+    assert [request.recharge_id for request in gateway.asked] == ["contoso:cdrs:7:5"] * 3
+
+
+class Stuck:
+    """A gateway that never knows about tenants whose name begins with `stuck`."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def charge(self, request: PaymentRequest) -> PaymentResult:
+        self.asked.append(request.recharge_id)
+        return Unknown("timeout") if request.tenant_id.startswith("stuck") else Succeeded(None, "r")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_an_open_payment_holds_back_nobody_else():
+    """One customer's bank that does not answer must not stop the recharges of a twelfth of all customers."""
+
+    async def main() -> None:
+        sent = Sent()
+        worker = PaymentWorker(gateway=Stuck(), send_command=sent, wait=wait_fixed(0.01))
+        first = asyncio.ensure_future(await worker.handle(consumed(requested("stuck"), requested("fabrikam"))))
+        await answered(worker, consumed(requested("tailspin")))
+        await asyncio.sleep(0.05)
+        assert {command.tenant_id for command in sent.commands} == {"fabrikam", "tailspin"}
+        assert not first.done()
+        first.cancel()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["recharge_succeeded", "recharge_failed"])
+def test_a_payment_answered_by_a_person_is_not_asked_for_any_longer(kind):
+    """An operator answers by hand what the processor never will; the worker must let go of it."""
+
+    async def main() -> None:
+        sent, gateway = Sent(), Stuck()
+        worker = PaymentWorker(gateway=gateway, send_command=sent, wait=wait_fixed(0.01))
+        rest = asyncio.ensure_future(await worker.handle(consumed(requested("stuck"))))
+        await asyncio.sleep(0.03)
+        assert await worker.handle(consumed(requested("stuck", kind=kind))) is None
+        await asyncio.wait_for(rest, 5)
+        assert sent.commands == []
+        answer = requested("stuck", kind=kind, event_id="stuck:account-commands:7:9:0")
+        assert await worker.handle(consumed(requested("stuck"), answer)) is None  # both read again after a crash
+
+    asyncio.run(main())
+
+
+def test_a_success_after_a_reported_failure_raises_an_alarm():
+    """The money is booked by the ledger; a person should ask why the processor changed its mind."""
+    before = metrics.PAID_AFTER_FAILURE._value.get()
+    details = {"recharge_id": "contoso:cdrs:7:5", "failed_at": "2026-03-02T10:00:00Z"}
+    late = requested(offset=6, kind="recharge_succeeded", details=details)
+    handle(Scripted(), requested(kind="recharge_succeeded"), late)
+    assert metrics.PAID_AFTER_FAILURE._value.get() == before + 1
+
+
+def test_the_age_of_the_oldest_open_payment_can_be_watched():
+    """Above an hour somebody is paged."""
+
+    async def main() -> None:
+        worker = PaymentWorker(
+            gateway=Stuck(), send_command=Sent(), wait=wait_fixed(9), now_ms=lambda: SAMPLE.occurred_at + 90_000
+        )
+        rest = asyncio.ensure_future(await worker.handle(consumed(requested("stuck"))))
+        await asyncio.sleep(0.01)
+        assert (metrics.PAYMENTS_OPEN.collect()[0].samples[0].value) == 1
+        assert (metrics.PAYMENTS_OPEN_SECONDS.collect()[0].samples[0].value) == 90
+        rest.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_command_that_the_broker_did_not_take_fails_the_batch():
@@ -126,7 +208,7 @@ def test_a_command_that_the_broker_did_not_take_fails_the_batch():
 
     worker = PaymentWorker(gateway=SimulatedGateway(declines_by("")), send_command=refuse)
     with pytest.raises(ConnectionError):
-        asyncio.run(worker.handle(consumed(requested())))
+        asyncio.run(answered(worker, consumed(requested())))
 
 
 def test_a_redelivered_request_is_answered_alike_and_paid_once():
@@ -144,8 +226,8 @@ def test_a_key_used_for_another_payment_is_not_answered():
     """Real gateways refuse it too: one of the two amounts would be a lie."""
     gateway = SimulatedGateway(lambda request: None)
     handle(gateway, requested())
-    with pytest.raises(PaymentUnknown, match="another payment"):
-        handle(gateway, requested(amount_micros=1))
+    answer = asyncio.run(gateway.charge(request_of(requested(amount_micros=1))))
+    assert answer == Unknown("the key was used for another payment")
 
 
 def test_only_requests_are_paid():
@@ -154,7 +236,7 @@ def test_only_requests_are_paid():
     entry = codec("ledger_entry").encode(sample_of("ledger_entry"))
     records = consumed(requested(kind="recharge_succeeded"), requested(kind="balance_zero"))
     worker = PaymentWorker(gateway=gateway, send_command=Sent())
-    asyncio.run(worker.handle([*records, records[0]._replace(value=entry), records[0]._replace(value=b"")]))
+    asyncio.run(answered(worker, [*records, records[0]._replace(value=entry), records[0]._replace(value=b"")]))
     asyncio.run(worker.close())
     assert gateway.asked == []
     assert gateway.is_closed

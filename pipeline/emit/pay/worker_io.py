@@ -1,112 +1,147 @@
 """Answers every `recharge_requested` event: asks the gateway, then sends a `recharge_result` command.
 
-The position is committed only after the commands are on the topic, so a crash loses no request. A request may be
-asked and answered more than once: the gateway knows it by its recharge_id, the ledger the command by its id.
+A payment that is left open is asked again with its key until it is answered; those after it go on meanwhile. The
+position stays before the first open one, so a crash loses no request. A request may be asked and answered more than
+once: the gateway knows it by its recharge_id, the ledger the command by its id.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from hashlib import blake2b
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
+from tenacity.wait import wait_base
 
+from pipeline.base import metrics_io as metrics
+from pipeline.base.calendar import MS_PER_HOUR
 from pipeline.base.record import Consumed, SendCommand
 from pipeline.base.topics import ACCOUNT_EVENTS
-from pipeline.cdr.command import Command, encode_command
-from pipeline.cdr.decode import ID_CHARS_MAX, TEXT_CHARS_MAX
+from pipeline.cdr.command import encode_command
 from pipeline.emit.events import events_in
 from pipeline.emit.outputs import AccountEvent
-from pipeline.emit.pay.gateway import Declined, PaymentGateway, PaymentRequest, Succeeded, Unknown
+from pipeline.emit.pay.answer import answer_of, request_of
+from pipeline.emit.pay.gateway import PaymentGateway, PaymentRequest, PaymentResult, Unknown
+from pipeline.emit.pay.webhook_io import PaymentWebhook
 
 log = structlog.get_logger(__name__)
 
-_CHARGES_AT_ONCE_MAX = 8
-_DIGEST_BYTES = 16
-
-
-class PaymentUnknown(Exception):
-    """The gateway left a payment open. Nothing is committed; it is asked again with the same key."""
+# A slow processor takes 20 s for an answer that never comes: 16 at once still end 48 such a minute.
+_CHARGES_AT_ONCE_MAX = 16
+_OPEN_ALARM_MS = MS_PER_HOUR
+_WAIT = wait_random_exponential(multiplier=1, max=300)
+_REQUESTED = "recharge_requested"
+_ANSWERED = frozenset({"recharge_succeeded", "recharge_failed"})
 
 
 class PaymentWorker:
-    """An `Effect`. The gateway is closed with it; the sender stays its maker's."""
+    """An `Effect`. The gateway is closed with it; the sender stays its maker's. `wait`: between two questions.
+
+    `webhook` takes what the gateway says unasked, where it does.
+    """
 
     topics: tuple[str, ...] = (ACCOUNT_EVENTS,)
 
-    def __init__(self, *, gateway: PaymentGateway, send_command: SendCommand) -> None:
+    def __init__(
+        self,
+        *,
+        gateway: PaymentGateway,
+        send_command: SendCommand,
+        webhook: PaymentWebhook | None = None,
+        wait: wait_base = _WAIT,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.webhook = webhook
         self._gateway = gateway
         self._send_command = send_command
+        self._wait = wait
+        self._now_ms = now_ms
         self._slots = asyncio.Semaphore(_CHARGES_AT_ONCE_MAX)
+        self._open: dict[str, PaymentRequest] = {}
+        self._answered: set[str] = set()
+        """Of the open ones: those that the ledger has an answer to, a person's perhaps."""
+        metrics.PAYMENTS_OPEN.set_function(lambda: len(self._open))
+        metrics.PAYMENTS_OPEN_SECONDS.set_function(self._oldest_s)
 
-    async def handle(self, records: Sequence[Consumed]) -> None:
-        """Returns when every request among the records is answered. Raises PaymentUnknown, after trying them all."""
-        requests = events_in(records, {"recharge_requested"})
-        outcomes = await asyncio.gather(*(self._answer(event) for event in requests), return_exceptions=True)
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+    async def handle(self, records: Sequence[Consumed]) -> Awaitable[None] | None:
+        """None, or what ends when every request among the records is answered."""
+        events = events_in(records, {_REQUESTED} | _ANSWERED)
+        answered = {event.details.get("recharge_id", "") for event in events if event.kind in _ANSWERED}
+        self._answered |= answered & self._open.keys()
+        for event in events:
+            if event.kind == "recharge_succeeded" and "failed_at" in event.details:
+                self._alarm_late(event)
+        requests = [request_of(event) for event in events if event.kind == _REQUESTED]
+        asking = [self._answer(request) for request in requests if request.recharge_id not in answered]
+        return _all_of(asking) if asking else None
 
     async def close(self) -> None:
         await self._gateway.close()
 
-    async def _answer(self, event: AccountEvent) -> None:
-        async with self._slots:
-            request = request_of(event)
-            result = await self._gateway.charge(request)
+    async def _answer(self, request: PaymentRequest) -> None:
+        recharge_id = request.recharge_id
+        self._open[recharge_id] = request
+        try:
+            result = await self._ask_until_known(request)
             if isinstance(result, Unknown):
-                raise PaymentUnknown(f"payment {request.recharge_id} is open: {result.detail}")
-            await self._send_command(event.tenant_id, encode_command(answer_of(request, result)))
+                return  # answered without us
+            await self._send_command(request.tenant_id, encode_command(answer_of(request, result)))
             log.info(
                 "recharge_answered",
-                recharge_id=request.recharge_id,
+                recharge_id=recharge_id,
                 tenant_id=request.tenant_id,
                 amount_micros=request.amount_micros,
                 currency=request.currency,
                 **result._asdict(),
             )
+        finally:
+            self._open.pop(recharge_id, None)
+            self._answered.discard(recharge_id)
+
+    async def _ask_until_known(self, request: PaymentRequest) -> PaymentResult:
+        def is_open(result: PaymentResult) -> bool:
+            return isinstance(result, Unknown) and request.recharge_id not in self._answered
+
+        async def ask() -> PaymentResult:
+            async with self._slots:
+                return await self._gateway.charge(request)
+
+        def note(state: RetryCallState) -> None:
+            result = state.outcome.result() if state.outcome is not None else None
+            age_ms = self._now_ms() - request.requested_at_ms
+            say = log.error if age_ms >= _OPEN_ALARM_MS else log.warning
+            say(
+                "payment_open",
+                recharge_id=request.recharge_id,
+                asked=state.attempt_number,
+                age_s=age_ms // 1000,
+                detail=getattr(result, "detail", ""),
+                hint="see docs/runbook.md, open payment" if age_ms >= _OPEN_ALARM_MS else None,
+            )
+
+        retrying = AsyncRetrying(wait=self._wait, retry=retry_if_result(is_open), before_sleep=note)
+        return await retrying(ask)
+
+    def _oldest_s(self) -> float:
+        oldest_ms = min((request.requested_at_ms for request in self._open.values()), default=None)
+        return 0.0 if oldest_ms is None else max(0.0, (self._now_ms() - oldest_ms) / 1000)
+
+    def _alarm_late(self, event: AccountEvent) -> None:
+        metrics.PAID_AFTER_FAILURE.inc()
+        log.error(
+            "paid_after_failure",
+            recharge_id=event.details.get("recharge_id"),
+            tenant_id=event.tenant_id,
+            failed_at=event.details["failed_at"],
+            hint="the money is booked; see docs/runbook.md, paid after failure",
+        )
 
 
-def request_of(event: AccountEvent) -> PaymentRequest:
-    """The payment that a `recharge_requested` event asks for."""
-    details = event.details
-    if event.amount_micros is None or "recharge_id" not in details:
-        raise ValueError(f"event {event.event_id} asks for no amount or names no recharge_id")
-    return PaymentRequest(
-        recharge_id=details["recharge_id"],
-        tenant_id=event.tenant_id,
-        amount_micros=event.amount_micros,
-        currency=event.currency,
-        payment_method=details.get("payment_method", "other"),
-        enterprise_agreement_no=details.get("enterprise_agreement_no"),
-        purchase_order_no=details.get("purchase_order_no"),
-        requested_at_ms=event.occurred_at,
-    )
-
-
-def answer_of(request: PaymentRequest, result: Succeeded | Declined) -> Command:
-    """The command that tells the ledger; the same answer has the same command_id."""
-    succeeded = isinstance(result, Succeeded)
-    paid_at_ms = (result.paid_at_ms or request.requested_at_ms) if isinstance(result, Succeeded) else None
-    return Command(
-        command_id=answer_id(request.recharge_id, "succeeded" if succeeded else "failed"),
-        tenant_id=request.tenant_id,
-        kind="recharge_result",
-        issued_by="payments",
-        fields={
-            "recharge_id": request.recharge_id,
-            "succeeded": succeeded,
-            "reason": None if isinstance(result, Succeeded) else result.reason[:TEXT_CHARS_MAX],
-            "paid_at": paid_at_ms,
-        },
-    )
-
-
-def answer_id(recharge_id: str, answer: str) -> str:
-    """`<recharge_id>:<answer>`; where that is longer than an id may be, its middle becomes a digest."""
-    whole = f"{recharge_id}:{answer}"
-    if len(whole) <= ID_CHARS_MAX:
-        return whole
-    tail = f"~{blake2b(recharge_id.encode(), digest_size=_DIGEST_BYTES).hexdigest()}:{answer}"
-    return recharge_id[: ID_CHARS_MAX - len(tail)] + tail
+async def _all_of(asking: Sequence[Awaitable[None]]) -> None:
+    """Ends with the last; one that cannot be sent to the ledger fails all, and they are asked again."""
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
