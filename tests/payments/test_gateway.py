@@ -20,7 +20,7 @@ from tests.payments.hostile_gateway import AFTER, BEFORE, SECRET, GatewayProcess
 
 REQUEST = PaymentRequest("contoso:cdrs:7:5", "contoso", 100_500_000, "USD", "card", None, "PO 7", 1_772_445_600_000)
 PAID = Succeeded(1_772_445_601_000, "pi_1")
-URL = "http://127.0.0.1:{}/v1/payment_intents"
+SLOW_S = 2.5
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,18 @@ def process() -> Iterator[GatewayProcess]:
 
 @pytest.fixture
 def processor(process: GatewayProcess) -> GatewayProcess:
-    process.control(seed=1)
+    process.control(seed=1, slow_s=SLOW_S)
     return process
 
 
-def client(processor: GatewayProcess, *, age_ms: int = 1_000, key: str = "sk_test") -> HttpGateway:
+def client(
+    processor: GatewayProcess, *, age_ms: int = 1_000, key: str = "sk_test", timeout_s: float = 15
+) -> HttpGateway:
     return HttpGateway(
         url=processor.url,
         key=key,
         customer_of=lambda tenant: f"cus_{tenant}",
-        timeout_s=0.8,
+        timeout_s=timeout_s,
         now_ms=lambda: REQUEST.requested_at_ms + age_ms,
     )
 
@@ -56,7 +58,7 @@ def charge(gateway: HttpGateway, *requests: PaymentRequest) -> list[PaymentResul
 
 
 def script(processor: GatewayProcess, *faults: str, **wanted: object) -> None:
-    processor.control(seed=1, script=list(faults), **wanted)
+    processor.control(seed=1, slow_s=SLOW_S, script=list(faults), **wanted)
 
 
 def test_a_charge_names_amount_customer_and_key_once(processor):
@@ -73,11 +75,12 @@ def test_whatever_goes_wrong_is_unknown_and_never_a_second_charge(processor, fau
     """Called failed, it would be charged anew; called paid, it would be given away."""
     script(processor, "", fault)
     other = REQUEST._replace(recharge_id="fabrikam:cdrs:1:1", tenant_id="fabrikam")
-    first, second, third = charge(client(processor), other, REQUEST, REQUEST)
+    timeout_s = 1.5 if fault.startswith("slow") else 15
+    first, second, third = charge(client(processor, timeout_s=timeout_s), other, REQUEST, REQUEST)
     assert isinstance(first, Succeeded)
     assert isinstance(second, Unknown) or (fault == "twice" and second == third)
     assert isinstance(third, Succeeded)
-    asyncio.run(asyncio.sleep(1.2 if fault == "slow_before" else 0))
+    asyncio.run(asyncio.sleep(SLOW_S if fault == "slow_before" else 0))
     assert len(processor.control()["payments"]) == 2
 
 
@@ -113,7 +116,7 @@ def test_what_was_never_charged_is_charged_after_the_look_up(processor):
 def test_without_an_answer_to_the_look_up_nothing_is_charged(processor, fault):
     """Only a sure no may be followed by a charge."""
     script(processor, fault)
-    (result,) = charge(client(processor, age_ms=48 * MS_PER_HOUR), REQUEST)
+    (result,) = charge(client(processor, age_ms=48 * MS_PER_HOUR, timeout_s=1.5), REQUEST)
     assert isinstance(result, Unknown)
     assert processor.control()["payments"] == []
 
@@ -253,12 +256,15 @@ def test_a_signed_message_about_something_else_is_taken_and_changes_nothing(proc
 
 
 def test_a_webhook_that_cannot_be_checked_is_to_come_again(processor):
-    """The processor repeats what is answered with 503."""
-    charge(client(processor), REQUEST)
+    """The processor repeats what is answered with 503. An answer about another payment once lost a late success."""
+    script(processor, "", "", "drop_before", "error_before", "nonsense", *["another"] * 20)
+    other = REQUEST._replace(recharge_id="fabrikam:cdrs:1:1")
+    charge(client(processor), REQUEST, other)
     told = Told(processor)
-    script(processor, "drop_before", "error_before")  # this also forgets the payments
     assert [told.take(message()) for _ in range(3)] == [503, 503, 503]
     assert told.sent == []
+    assert 503 in [told.take(message("pi_2")) for _ in range(20)]
+    assert {command.fields["recharge_id"] for command in told.sent} == {other.recharge_id}
 
 
 # ---- agreements

@@ -89,8 +89,8 @@ class HttpGateway:
         Raises what httpx raises: the teller is to come again.
         """
         status, answer = await self._ask("GET", f"{self._url}/{payment_id}")
-        if status != 200:
-            raise httpx.HTTPError(f"payment {payment_id}: status {status}")
+        if status != 200 or not isinstance(answer, dict) or answer.get("id") != payment_id:
+            raise httpx.HTTPError(f"payment {payment_id}: status {status}, or an answer about something else")
         request = request_from(answer)
         return None if request is None else (request, judge(request, answer))
 
