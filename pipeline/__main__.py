@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli import account, fund, ledger, licences, policy, rejected, report, tables, topics, user, warehouse
+from pipeline.cli import (
+    account,
+    advise,
+    fund,
+    ledger,
+    licences,
+    policy,
+    rejected,
+    report,
+    tables,
+    topics,
+    user,
+    warehouse,
+)
 from pipeline.cli.audit import audit
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
@@ -36,6 +49,7 @@ cli.command()(explain)
 cli.add_typer(report.app, name="report")
 cli.add_typer(warehouse.app, name="warehouse")
 cli.add_typer(rejected.app, name="rejected")
+cli.add_typer(advise.app, name="advise")
 cli.add_typer(tables.app, name="tables")
 cli.add_typer(account.app, name="account")
 cli.add_typer(fund.app, name="fund")

@@ -51,7 +51,7 @@ class Wish(NamedTuple):
 def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
     """Writes the report. One line and exit code 2 for what cannot be done; OSError for a disk that is full."""
     if chosen.tenant_id is not None:
-        _check_tenant(store, chosen.tenant_id)
+        check_tenant(store, chosen.tenant_id)
     output = wish.output
     if wish.is_archive and output is None:
         # The same wish, the same name, as an identifier in a name should be.
@@ -62,7 +62,7 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
         raise fail(f"--format {shape} needs a file: --output {report.name}.{shape}")
     for path in (output, wish.chart):
         if path is not None:
-            _check_place(path, is_forced=wish.is_forced)
+            check_place(path, is_forced=wish.is_forced)
     if output is None:
         count = _to_stdout(store, report, chosen, wish, shape)
     else:
@@ -197,7 +197,7 @@ def _progress(store: Store, report: Report, chosen: Chosen, answer: Rows) -> Ite
         yield Rows(answer.names, counted())
 
 
-def _check_place(path: Path, *, is_forced: bool) -> None:
+def check_place(path: Path, *, is_forced: bool) -> None:
     """A file that is there is replaced only if somebody says so; a folder that is not there is said now, not later."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise fail(f"{plain(str(path))} is a folder" if path.is_dir() else f"there is no folder {path.parent}")
@@ -209,7 +209,7 @@ def _check_place(path: Path, *, is_forced: bool) -> None:
             raise fail("nothing was written")
 
 
-def _check_tenant(store: Store, tenant_id: str) -> None:
+def check_tenant(store: Store, tenant_id: str) -> None:
     """One line for a tenant of whom the warehouse knows nothing at all."""
     tenant = literal(tenant_id)
     tables = ("accounts", "rated_calls", "ledger_entries")
