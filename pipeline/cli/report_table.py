@@ -65,6 +65,11 @@ def usage_total_line(currency: str, call_count: int, duration_s: int, charge_mic
     return f"{call_count:,} calls, {duration_s // 60:,} minutes, {format_micros(charge_micros)} {currency}"
 
 
+def _amount(value: Decimal, unit: str) -> str:
+    """Money with its decimals, minutes and calls as the whole numbers they are."""
+    return cell_text(value) if unit.isupper() else f"{int(value):,}"
+
+
 def print_chart(bars: Sequence[Bar], report: Report, console: Console) -> None:
     """One block of bars for each unit; none when there is nothing to compare."""
     labels, series = series_of(bars, _BARS_MAX, is_timeline=report.chart.is_timeline)
@@ -76,5 +81,5 @@ def print_chart(bars: Sequence[Bar], report: Report, console: Console) -> None:
         width = min(_LABEL_CELLS, max(map(len, labels)))
         for label, value in zip(labels, values, strict=True):
             bar = text_bar(value, largest, _BAR_CELLS)
-            line = f"{plain(label[:width].ljust(width))}  [cyan]{bar.ljust(_BAR_CELLS)}[/] {cell_text(value)}"
+            line = f"{plain(label[:width].ljust(width))}  [cyan]{bar.ljust(_BAR_CELLS)}[/] {_amount(value, unit)}"
             console.print(line, highlight=False, soft_wrap=True)

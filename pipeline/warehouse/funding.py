@@ -6,7 +6,7 @@
    them; raised further until, run over the past, no larger share of recharges came too late.
 4. *Amount*: the demand of the days for which one recharge should last, and never less than the trigger.
 5. *Back-test*: worked out from the first two thirds of the past, then run over the last third, which it has not seen;
-   beside it today's setting over the same hours. Both begin with the money of one recharge above their trigger.
+   beside it today's setting over the same hours. Both begin with a balance at their trigger, the moment that matters.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def run(setting: Setting, demand: Sequence[int], *, delay_hours: int) -> Trial:
 
 def run_with_balances(setting: Setting, demand: Sequence[int], *, delay_hours: int) -> tuple[Trial, list[int]]:
     """The same, and the balance at the end of each hour, for a picture."""
-    balance = setting.trigger_micros + setting.amount_micros
+    balance = setting.trigger_micros
     due_at, is_late = -1, False
     recharges = late = dry = lost = idle = 0
     balances = []
