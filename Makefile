@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo demo-kafka test test-quick payments-crash bench lint servers clean
+.PHONY: demo demo-kafka test test-quick payments-crash crash-test bench lint servers clean
 
 demo: .venv/installed
 	$(BIN)/pstn demo $(ARGS)
@@ -21,6 +21,10 @@ test-quick: lint
 # 500 seeded runs of the payment worker, killed again and again, against a processor that misbehaves.
 payments-crash: .venv/installed
 	$(BIN)/python -m tests.payments.crash_run $(ARGS)
+
+# Every fault alone, then many by dice, on Apache Kafka with every role; SABOTAGE=1 breaks the worker on purpose.
+crash-test: servers
+	$(BIN)/python -m tests.crash $(if $(SABOTAGE),--sabotage) $(ARGS)
 
 bench: .venv/installed
 	tests/install-servers kafka

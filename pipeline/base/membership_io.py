@@ -180,6 +180,8 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
 
     async def _assign(self, numbers: set[int]) -> None:
         await self._close_owners([number for number in self.owners if number not in numbers])
+        if self.should_stop:
+            return  # on_stop has ended the owners there were; nobody would end new ones
         for owner in self.owners.values():
             owner.release()
         kept = len(self.owners)

@@ -131,7 +131,8 @@ class LedgerPartition:
                 await self._on_fatal(error)
                 return
             except (Exception, asyncio.CancelledError) as error:
-                if self._closing:
+                task = asyncio.current_task()
+                if self._closing or (task is not None and task.cancelling()):
                     raise
                 if self._must_park(error):
                     return

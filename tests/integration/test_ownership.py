@@ -410,3 +410,36 @@ def test_results_of_an_aborted_slice_are_never_read(kafka: KafkaNode, topic_pref
         await dead.stop()
 
     asyncio.run(run())
+
+
+def test_a_worker_told_to_stop_while_it_joins_leaves_nothing_behind(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Partitions assigned during the stop got owners that nobody ended: the process stayed, and asked for ever."""
+
+    def owners_left() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("ledger-")]
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        for delay_ms in range(0, 400, 50):
+            async with deployment.worker():
+                await asyncio.sleep(delay_ms / 1000)
+            assert await eventually(owners_left, lambda left: not left, wait_s=2) == [], f"stopped after {delay_ms} ms"
+
+    asyncio.run(run())
+
+
+def test_an_owner_that_is_cancelled_ends(kafka: KafkaNode, topic_prefix: str) -> None:
+    """The loop cancels what is left when it closes: an owner that took it for a failure kept the process alive."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        async with deployment.worker() as app:
+            await eventually(lambda: [o for o in owners_of(app).values() if o.restore_count], bool)
+            tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith("ledger-")]
+            assert tasks
+            for task in tasks:
+                task.cancel()
+            _, pending = await asyncio.wait(tasks, timeout=5)
+            assert not pending
+
+    asyncio.run(run())
