@@ -164,6 +164,11 @@ class LedgerPartition:
             )
             self._reading = (ledger, commands, cdrs)
             await self._slices(ledger, producer, commands, cdrs)  # 4
+        except _FENCED as error:
+            # Said here: the group may take the partition while the clients stop, and who is closed says nothing more.
+            metrics.PARTITIONS_DROPPED.labels("fenced").inc()
+            self._log.warning("partition_fenced", error=repr(error), hint="another worker has taken it over")
+            raise
         finally:
             self._reading, self._deciding = None, ()
             for stream in inputs:
@@ -255,8 +260,6 @@ class LedgerPartition:
     def _must_park(self, error: BaseException) -> bool:
         """Notes a failure; True when it is the third at the same offsets."""
         if isinstance(error, _FENCED):
-            metrics.PARTITIONS_DROPPED.labels("fenced").inc()
-            self._log.warning("partition_fenced", error=repr(error), hint="another worker has taken it over")
             return False
         cause = "stalled" if isinstance(error, PartitionStalled) else "failed"
         metrics.PARTITIONS_DROPPED.labels(cause).inc()

@@ -12,11 +12,13 @@ from confluent_kafka import TopicPartition as AdminPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
 
 from pipeline.app import make_ledger
+from pipeline.base import metrics_io
 from pipeline.base.check_io import specs_of
 from pipeline.base.ids import partition_of
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
+from pipeline.debit import partition_io
 from pipeline.debit.restore_io import restore
 from pipeline.embedded.kafka_io import KafkaNode
 from tests.integration.ledger_harness import (
@@ -441,5 +443,42 @@ def test_an_owner_that_is_cancelled_ends(kafka: KafkaNode, topic_prefix: str) ->
                 task.cancel()
             _, pending = await asyncio.wait(tasks, timeout=5)
             assert not pending
+
+    asyncio.run(run())
+
+
+def test_a_fenced_owner_says_so_though_the_group_takes_its_partition_meanwhile(
+    kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that wakes from a pause hears of its fence and of the rebalance at once: the fence went unsaid."""
+    stopping, release = asyncio.Event(), asyncio.Event()
+
+    async def stop_slowly(*clients: object) -> None:
+        stopping.set()
+        await release.wait()
+
+    def fenced_count() -> float:
+        return metrics_io.PARTITIONS_DROPPED.labels("fenced")._value.get()
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        number, tenant = next(iter(tenants_by_partition().items()))
+        async with deployment.worker() as app:
+            await eventually(lambda: [o.restore_count for o in owners_of(app).values()], lambda c: c == [1, 1, 1])
+            before = fenced_count()
+            group = deployment.settings.group("ledger")
+            thief = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{group}-{number}")
+            await thief.start()
+            monkeypatch.setattr(partition_io, "stop_clients", stop_slowly)
+            await deployment.open_accounts([tenant])
+            owner = owners_of(app).pop(number)
+            await asyncio.wait_for(stopping.wait(), 20)
+            closing = asyncio.create_task(owner.close())
+            await asyncio.sleep(0.1)
+            release.set()
+            monkeypatch.undo()
+            await closing
+            await thief.stop()
+            assert fenced_count() == before + 1
 
     asyncio.run(run())
