@@ -14,10 +14,12 @@ from pipeline.cli import (
     rejected,
     report,
     tables,
+    token,
     topics,
     user,
     warehouse,
 )
+from pipeline.cli.api import api
 from pipeline.cli.audit import audit
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
@@ -57,6 +59,8 @@ cli.add_typer(licences.app, name="licences")
 cli.add_typer(user.app, name="user")
 cli.add_typer(policy.app, name="policy")
 cli.command()(refund)
+cli.command()(api)
+cli.add_typer(token.app, name="token")
 cli.command()(audit)
 cli.command()(tick)
 

@@ -52,6 +52,15 @@ class Settings(BaseSettings):
     web_port: int = Field(6066, ge=0, le=65_535, description="port of /metrics and /healthz")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
 
+    tokens: Path = Field(Path("tokens.json"), description="file of the API's tokens, hashed; `pstn token` writes it")
+    api_host: str = Field("127.0.0.1", description="address of `pstn api`")
+    api_port: int = Field(8080, ge=1, le=65_535, description="port of `pstn api`")
+    api_tls_certificate: Path | None = Field(None, description="PEM file; without it the API speaks plain HTTP")
+    api_tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
+    api_body_bytes_max: int = Field(1_048_576, ge=1_024, description="larger requests are refused")
+    api_requests_per_s: float = Field(50, gt=0, description="of one token, authorize not counted")
+    api_authorize_per_s: float = Field(5_000, gt=0, description="authorize requests of one token")
+
     session_timeout_ms: int = Field(30_000, ge=1_000, description="silence after which a worker counts as dead")
     rebalance_timeout_ms: int = Field(60_000, ge=1_000, description="time that workers have to let go at a rebalance")
     transaction_timeout_ms: int = Field(60_000, ge=1_000, description="fencing, not this, frees a dead owner's hold")
