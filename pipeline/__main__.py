@@ -24,6 +24,7 @@ from pipeline.cli.audit import audit
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
 from pipeline.cli.explain import explain
+from pipeline.cli.purge import purge
 from pipeline.cli.rate import rate
 from pipeline.cli.refund import refund
 from pipeline.cli.sandbox import sandbox
@@ -51,6 +52,7 @@ cli.command()(explain)
 cli.add_typer(report.app, name="report")
 cli.add_typer(warehouse.app, name="warehouse")
 cli.add_typer(rejected.app, name="rejected")
+cli.command()(purge)
 cli.add_typer(advise.app, name="advise")
 cli.add_typer(tables.app, name="tables")
 cli.add_typer(account.app, name="account")

@@ -1,0 +1,132 @@
+"""`pstn purge`: numbers and names go, money stays, on ClickHouse 18.16 and on chDB."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.__main__ import cli
+from pipeline.warehouse.chosen import EVERYTHING
+from pipeline.warehouse.privacy import RETENTION_DAYS
+from pipeline.warehouse.reports import REPORTS, report_sql
+from pipeline.warehouse.rows import blocks_of
+from pipeline.warehouse.store import Store
+from pipeline.warehouse.store_io import migrate, open_store
+from tests.report_world import account, call, fill
+from tests.warehouse_records import consumed, rejected
+
+DAY_MS = 86_400_000
+NOW_MS = time.time_ns() // 1_000_000
+
+
+def run(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["purge", "--warehouse", url, *arguments], env={"COLUMNS": "200"})
+
+
+def rows(store: Store, sql: str) -> list[Any]:
+    return list(store.query(sql).rows)
+
+
+def opened(url: str) -> Store:
+    store = open_store(url)
+    migrate(store)
+    return store
+
+
+def insert(store: Store, *records: Any) -> None:
+    for block in blocks_of(records):
+        store.insert(block.table.name, block.table.column_types, block.columns)
+
+
+def money(store: Store) -> list[Any]:
+    """Every report but those that name people."""
+    named = ("usage", "spend-by-user", "dial-out-usage")
+    return [rows(store, report_sql(REPORTS[name], EVERYTHING)) for name in REPORTS if name not in named]
+
+
+NUMBERS = "SELECT usage_id, caller_number, callee_number, call_id FROM rated_calls FINAL ORDER BY usage_id"
+
+
+def test_a_purged_user_has_neither_numbers_nor_a_name_and_every_sum_stays(warehouse_url: str) -> None:
+    store = opened(warehouse_url)
+    fill(store)
+    refused = rejected(30, tenant_id="t1", original=b"...anna...")
+    insert(store, consumed("rejected", refused), consumed("rejected", rejected(31, tenant_id="t1", original=b"ben")))
+    before, numbers = money(store), rows(store, NUMBERS)
+    store.close()
+
+    dry = run(warehouse_url, "--tenant", "t1", "--user", "anna", "--dry-run", "--format", "json")
+    assert [(step["table"], step["rows"]) for step in json.loads(dry.stdout)["steps"]] == [
+        ("rated_calls", 6),
+        ("rejected_cdrs", 1),
+        ("users", 1),
+    ]
+    assert run(warehouse_url, "--tenant", "t1", "--user", "anna").exit_code == 2, "nobody said yes"
+    done = run(warehouse_url, "--tenant", "t1", "--user", "anna", "--yes")
+    assert done.exit_code == 0, done.stderr
+
+    store = opened(warehouse_url)
+    assert money(store) == before
+    for old, new in zip(numbers, rows(store, NUMBERS), strict=True):
+        is_other = old[0] in ("call-2", "call-8")
+        assert new == (old if is_other else (old[0], "*", "*", ""))
+    assert rows(store, "SELECT user_id, upn FROM users FINAL ORDER BY user_id") == [
+        ("anna", ""),
+        ("ben", "ben@contoso.example"),
+    ]
+    assert rows(store, "SELECT original FROM rejected_cdrs FINAL ORDER BY source_offset") == [("",), ("ben",)]
+    fill(store)  # what a replayed topic brings back
+    store.close()
+    again = run(warehouse_url, "--retention", "--yes", "--format", "json")
+    assert {step["table"] for step in json.loads(again.stdout)["steps"]} >= {"rated_calls", "users"}
+    store = opened(warehouse_url)
+    assert ("call-1", "*", "*", "") in rows(store, NUMBERS)
+    store.close()
+    assert "nothing to take out" in run(warehouse_url, "--retention", "--yes").stdout
+
+
+@pytest.mark.parametrize("country", ["CA", "NL", "GB", "IT", "FR", "DE", "JP"])
+def test_numbers_stay_for_the_days_of_their_country_and_not_one_longer(folder_url: str, country: str) -> None:
+    days = RETENTION_DAYS.get(country, 365)
+    store = opened(folder_url)
+    for seq, age_days in ((1, days + 1), (2, days - 1)):
+        start_ms = NOW_MS - age_days * DAY_MS
+        insert(store, consumed("rated_call", call(seq, rating_country=country, start_time=start_ms)))
+    store.close()
+    assert run(folder_url, "--retention", "--yes").exit_code == 0
+    store = opened(folder_url)
+    assert [row[1] == "*" for row in rows(store, NUMBERS)] == [True, False]
+    store.close()
+
+
+def test_rejects_stay_for_the_days_of_their_organisations_country(warehouse_url: str) -> None:
+    store = opened(warehouse_url)
+    from pipeline.warehouse.accounts import account_rows
+    from tests.report_world import TABLES
+
+    states = [account(1, tenant_id="canadian", country="CA"), account(2, tenant_id="italian", country="IT")]
+    for block in account_rows(states, {}, TABLES).blocks:
+        store.insert(block.table.name, block.table.column_types, block.columns)
+    for seq, tenant in enumerate(("canadian", "italian", "", "unheard-of"), 1):
+        fields = {"tenant_id": tenant or None, "received_at": NOW_MS - 366 * DAY_MS, "original": b"x"}
+        insert(store, consumed("rejected", rejected(seq, **fields)))
+    store.close()
+    assert run(warehouse_url, "--retention", "--yes").exit_code == 0
+    store = opened(warehouse_url)
+    found = dict(rows(store, "SELECT tenant_id, original FROM rejected_cdrs FINAL"))
+    store.close()
+    assert found == {"canadian": "", "italian": "x", "": "", "unheard-of": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "say what is to go"), (["--user", "anna"], "--user needs --tenant"), (["--tenant", "x"], "no tenant 'x'")],
+)
+def test_what_is_unclear_is_one_line(folder_url: str, arguments: list[str], words: str) -> None:
+    result = run(folder_url, *arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert words in result.stderr
