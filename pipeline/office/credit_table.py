@@ -6,7 +6,7 @@ Memory is that of the encoded records (0.4 to 0.8 kB an account or user). Pure: 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from pipeline.base.ids import CHECKPOINT_KEY
@@ -15,6 +15,12 @@ from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.stored import decode_account, decode_month, decode_spent_lot, decode_user
 
 _PARTS = ("pools", "lot", "refund")
+DECODED_COUNT_MAX = 20_000
+"""Accounts, and users, that are kept decoded: 2 kB each. Who gets one must not change it."""
+
+
+_Name = TypeVar("_Name")
+_Kind = TypeVar("_Kind")
 
 
 class Page(NamedTuple):
@@ -43,6 +49,8 @@ class CreditTable:
     def __init__(self) -> None:
         self._holdings: dict[str, Holding] = {}
         self._tenant_ids: list[str] = []
+        self._accounts: dict[str, Account] = {}
+        self._users: dict[tuple[str, str], User] = {}
         self.checkpoints: dict[int, Checkpoint] = {}
         """By partition: how far the ledger had come when it wrote what was taken."""
 
@@ -61,6 +69,7 @@ class CreditTable:
             if holding.account is None and value is not None:
                 insort(self._tenant_ids, tenant_id)
             holding.account = value
+            self._accounts.pop(tenant_id, None)
         elif rest.startswith("/"):
             part, _, name = rest[1:].partition("/")
             _put(holding.parts.setdefault(part, {}), unquote(name), value)
@@ -69,15 +78,26 @@ class CreditTable:
             if (user_id in holding.users) != (value is not None):
                 holding.user_ids = None
             _put(holding.users, user_id, value)
+            self._users.pop((tenant_id, user_id), None)
 
     def account(self, tenant_id: str) -> Account | None:
-        holding = self._holdings.get(tenant_id)
-        return None if holding is None or holding.account is None else decode_account(holding.account)
+        account = self._accounts.get(tenant_id)
+        if account is None:
+            holding = self._holdings.get(tenant_id)
+            if holding is None or holding.account is None:
+                return None
+            account = _kept(self._accounts, tenant_id, decode_account(holding.account))
+        return account
 
     def user(self, tenant_id: str, user_id: str) -> User | None:
-        holding = self._holdings.get(tenant_id)
-        value = None if holding is None else holding.users.get(user_id)
-        return None if value is None else decode_user(value)
+        user = self._users.get((tenant_id, user_id))
+        if user is None:
+            holding = self._holdings.get(tenant_id)
+            value = None if holding is None else holding.users.get(user_id)
+            if value is None:
+                return None
+            user = _kept(self._users, (tenant_id, user_id), decode_user(value))
+        return user
 
     def month(self, tenant_id: str, month: str) -> MonthPools | None:
         holding = self._holdings.get(tenant_id)
@@ -122,6 +142,13 @@ class CreditTable:
     def user_count(self, tenant_id: str) -> int:
         holding = self._holdings.get(tenant_id)
         return 0 if holding is None else len(holding.users)
+
+
+def _kept(decoded: dict[_Name, _Kind], name: _Name, record: _Kind) -> _Kind:
+    if len(decoded) >= DECODED_COUNT_MAX:
+        decoded.clear()
+    decoded[name] = record
+    return record
 
 
 def _put(records: dict[str, bytes], name: str, value: bytes | None) -> None:

@@ -69,6 +69,7 @@ def create_api(settings: Settings) -> FastAPI:
     async def healthz() -> JSONResponse:
         return JSONResponse({"read_model": service.read_model()})
 
+    api.add_middleware(authorize_io.Shortcut, service=service)
     api.add_middleware(BodyLimit, bytes_max=settings.api_body_bytes_max)
     return api
 

@@ -52,19 +52,17 @@ class Service:
         self.authorizations = RateLimit(settings.api_authorize_per_s)
         self._writing: dict[str, asyncio.Lock] = {}
 
-    def admit(
-        self,
-        given: HTTPAuthorizationCredentials | None,
-        role: Role,
-        tenant_id: str | None,
-        limit: RateLimit | None = None,
-    ) -> Token:
-        """The token, if it may: else 401, 403 or 429. The tenant is asked before the role."""
-        token = None if given is None else self.tokens.find(given.credentials)
+    def token(self, secret: str | None) -> Token:
+        """The token in force, or 401."""
+        token = None if secret is None else self.tokens.find(secret)
         if token is None:
             detail = "send `Authorization: Bearer <token>`; `pstn token create` makes one"
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(401, "token_missing", "no token in force", detail, headers=headers)
+        return token
+
+    def admit(self, token: Token, role: Role, tenant_id: str | None, limit: RateLimit | None = None) -> Token:
+        """The token, if it may: else 403 or 429. The tenant is asked before the role."""
         if tenant_id is not None and not token.may_see(tenant_id):
             raise Problem(403, "tenant_forbidden", "not this tenant", f"token {token.name} is not for {tenant_id!r}")
         if token.role < role:
@@ -225,6 +223,7 @@ def needs(role: Role) -> Any:  # a FastAPI dependency, which is Any there
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
     ) -> Token:
         tenant_id = request.path_params.get("tenant_id")
-        return service_of(request).admit(given, role, tenant_id)
+        service = service_of(request)
+        return service.admit(service.token(None if given is None else given.credentials), role, tenant_id)
 
     return Depends(admitted)
