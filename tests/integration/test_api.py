@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from pipeline.web.client_io import Answer, Authorizer, NotAnswered
 from tests.integration.office_stack import api_process, done, pstn, sandbox_process
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
@@ -303,3 +305,31 @@ def test_the_docs_page_asks_nobody_else(office: Office) -> None:
     assert "<script" not in page
     for _, path, operation_id in operations(office):
         assert f"id='{operation_id}'" in page, path
+
+
+def test_the_small_client_gets_a_decision_or_one_line(office: Office) -> None:
+    """A switch must be able to tell 'no' from 'no answer'."""
+    with office.client() as client:
+        user = {"licences": ["MCOPSTN_PAYG_1", "MCOPSTNPP"], "spend_cap_micros": 600_000}
+        assert write(client, "PUT", "/v1/accounts/fabrikam/users/eve", user, "eve").status_code == 200
+        funds = {"amount_micros": 9_000_000, "currency": "USD"}
+        assert write(client, "POST", "/v1/accounts/fabrikam/funds", funds, "eve-funds").status_code == 200
+
+    async def ask(token: str, **more: str) -> Answer:
+        async with Authorizer(office.url, token) as authorizer:
+            call = {"user_id": "eve", "caller_number": "+12065550100", "callee_number": "+493012345678"}
+            return await authorizer.ask(tenant_id="fabrikam", call_type="user_out", **(call | more))
+
+    answer = asyncio.run(ask(office.tokens["operator"]))
+    assert answer.allowed
+    assert answer.rate_micros_per_minute
+    assert answer.max_duration_s == 600_000 // answer.rate_micros_per_minute * 60, "the cap is nearer than the balance"
+    assert answer.as_of is not None
+    assert asyncio.run(ask(office.tokens["operator"], callee_number="12")).reason == "number_invalid"
+    for token, told in ((office.tokens["other"], "403"), ("nobody", "401")):
+        with pytest.raises(NotAnswered, match=told):
+            asyncio.run(ask(token))
+    for body in (b"", b"{", b"[]", b'{"tenant_id": "fabrikam"}', b'{"tenant_id": "fabrikam", "call_type": 7, "x": 1}'):
+        with office.client() as client:
+            refused = client.post("/v1/authorize", content=body)
+        assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json"), refused.text
