@@ -27,9 +27,10 @@ crash-test: servers
 	$(BIN)/python -m tests.crash $(if $(SABOTAGE),--sabotage) $(ARGS)
 
 bench: .venv/installed
-	tests/install-servers kafka
+	tests/install-servers bench
 	$(BIN)/python benchmarks/stream.py $(ARGS)
 	$(BIN)/python benchmarks/rate.py
+	$(BIN)/python benchmarks/authorize.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

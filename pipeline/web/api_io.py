@@ -17,7 +17,7 @@ from pipeline.base.resources_io import resource_path
 from pipeline.base.rules import Rules
 from pipeline.base.settings_io import Settings
 from pipeline.charge.tables_io import load_tables
-from pipeline.office.command_io import open_desk
+from pipeline.office.command_io import open_desk, partition_count_of
 from pipeline.web import authorize_io, routes_io
 from pipeline.web.docs_page import docs_html
 from pipeline.web.limits_io import BodyLimit
@@ -94,9 +94,10 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT."""
+    """Runs until SIGTERM or SIGINT. BrokerUnreachable or WorkerMustStop when it cannot begin."""
     import uvicorn  # noqa: PLC0415  # only for the server
 
+    await asyncio.to_thread(partition_count_of, settings)  # uvicorn would make pages of what is one line here
     options: dict[str, Any] = {}  # of many types, as uvicorn's are
     if settings.api_tls_certificate is not None:
         options = {"ssl_certfile": settings.api_tls_certificate, "ssl_keyfile": settings.api_tls_key}

@@ -150,8 +150,8 @@ async def set_policy(
     request: Request, token: Billing, tenant_id: TenantId, body: bodies.SetPolicy, key: Key
 ) -> bodies.CommandResult:
     service = service_of(request)
-    fields = service.account(tenant_id).terms._asdict() | {"dial_out_policy": body.dial_out_policy}
-    return await service.command(request, token, tenant_id, "open_account", fields, key)
+    terms = service.account(tenant_id).terms._asdict()
+    return await service.command(request, token, tenant_id, "open_account", body.fields(), key, kept=terms)
 
 
 @writes.post("/accounts/{tenant_id}/funds", summary="Add prepaid funds that were paid for")

@@ -72,16 +72,26 @@ class Service:
         return token
 
     async def command(
-        self, request: Request, token: Token, tenant_id: str, kind: str, given: dict[str, object], key: str
+        self,
+        request: Request,
+        token: Token,
+        tenant_id: str,
+        kind: str,
+        given: dict[str, object],
+        key: str,
+        kept: dict[str, object] | None = None,
     ) -> CommandResult:
-        """Writes a command once, however often it is asked for with this key, and says what became of it."""
+        """Writes a command once, however often it is asked for with this key, and says what became of it.
+
+        `given` is what was asked for, which a retry must repeat; `kept` are fields that stay as they are.
+        """
         command_id = command_id_of(tenant_id, key)
         lock = self._writing.setdefault(command_id, asyncio.Lock())
         async with lock:
             try:
                 logged = self.live.log.first(command_id)
                 if logged is None:
-                    logged = await self._send(request, token, tenant_id, kind, given, command_id)
+                    logged = await self._send(request, token, tenant_id, kind, (kept or {}) | given, command_id)
                 if not is_same(given, logged.command, kind):
                     detail = f"it was used at {format_time(logged.at)} for a {logged.command.kind} with other fields"
                     raise Problem(422, "key_reused", "the Idempotency-Key was used for another request", detail)
