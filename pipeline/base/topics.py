@@ -18,6 +18,8 @@ RATED_CALLS = "rated-calls"
 ACCOUNT_EVENTS = "account-events"
 SEEN_CALLS = "seen-calls"
 REJECTED = "rejected"
+NOTICES = "notices"
+INVOICES = "invoices"
 
 INPUTS = (CDRS, COMMANDS)
 INPUT_RETENTION_MS = 14 * MS_PER_DAY
@@ -66,6 +68,8 @@ def topic_specs(*, duplicate_window_ms: int, replicated: bool) -> tuple[TopicSpe
             kept(RESULT_RETENTION_MS) | {"max.message.bytes": str(REJECTED_BYTES_MAX)},
             {},
         ),
+        TopicSpec(NOTICES, "messages to contacts and their fate", compacted, {"cleanup.policy": "compact"}),
+        TopicSpec(INVOICES, "invoices and credit notes, for ever", compacted, {"cleanup.policy": "compact"}),
     )
 
 
