@@ -176,7 +176,7 @@ class JournalOwner:
                     "results_trimmed",
                     topic=place.topic,
                     missing=beginning - wanted,
-                    hint="retention took records before this role had handled them: see docs/runbook.md, trimmed results",
+                    hint="retention took records before this role had read them: see docs/runbook.md, trimmed results",
                 )
             consumer.seek(place, max(beginning, wanted))
 
@@ -190,7 +190,7 @@ class JournalOwner:
                 await self._seek(consumer, desk)
                 continue
             await self._released.wait()
-            for place, records in fetched.items():
+            for records in fetched.values():
                 taken = [Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"") for r in records]
                 desk.take(taken, time.time_ns() // 1_000_000)
                 metrics.EFFECTS_HANDLED.labels(self._role).inc(len(taken))

@@ -40,7 +40,7 @@ class _Told(NamedTuple):
     subject: str
     sentence: str
     facts: list[tuple[str, str]]
-    count: str | None
+    counted: str | None
     rows: list[str]
     footer: str
 
@@ -72,17 +72,17 @@ def _told(notice: Notice, customer: Customer, wording: Wording) -> _Told:
     account = (
         name if customer.party.name == notice.tenant_id else f"{name} ({one_line(notice.tenant_id, NAME_CHARS_MAX)})"
     )
-    count = None
+    counted = None
     if notice.event_count > 1:
         since = wording.instant(events[0].occurred_at)
-        counted = wording.texts.ngettext(ONCE, OFTEN, notice.event_count)
-        count = f"{counted.format(count=notice.event_count, since=since)} {wording(LATEST)}"
+        often = wording.texts.ngettext(ONCE, OFTEN, notice.event_count)
+        counted = f"{often.format(count=notice.event_count, since=since)} {wording(LATEST)}"
     return _Told(
         subject=f"[{name}] {one_line(subject.format_map(words), TEXT_CHARS_MAX)}",
         sentence=sentence.format_map(words),
         facts=[(wording(label), text) for label, text in _facts(latest, account, words, wording)],
-        count=count,
-        rows=[_row(event, wording) for event in events] if count else [],
+        counted=counted,
+        rows=[_row(event, wording) for event in events] if counted else [],
         footer=wording(FOOTER).format(account=account),
     )
 
@@ -121,8 +121,8 @@ def _row(event: AccountEvent, wording: Wording) -> str:
 
 def _text(told: _Told) -> str:
     lines = [told.sentence, "", *(f"{label}: {text}" for label, text in told.facts), ""]
-    if told.count:
-        lines += [told.count, *(f"- {row}" for row in told.rows), ""]
+    if told.counted:
+        lines += [told.counted, *(f"- {row}" for row in told.rows), ""]
     return "\n".join([*lines, "-- ", told.footer, ""])
 
 
@@ -132,7 +132,7 @@ def _html(told: _Told, wording: Wording) -> str:
         for label, text in told.facts
     )
     rows = "".join(f"<li>{escape(row)}</li>" for row in told.rows)
-    listed = f"<p>{escape(told.count)}</p><ul>{rows}</ul>" if told.count else ""
+    listed = f"<p>{escape(told.counted)}</p><ul>{rows}</ul>" if told.counted else ""
     return (
         f'<!doctype html><html lang="{escape(wording.tag)}"><head><meta charset="utf-8">'
         f"<title>{escape(told.subject)}</title></head>"
