@@ -8,8 +8,10 @@ from pipeline.cli import (
     account,
     advise,
     fund,
+    invoice,
     ledger,
     licences,
+    notices,
     policy,
     rejected,
     report,
@@ -60,6 +62,8 @@ cli.add_typer(fund.app, name="fund")
 cli.add_typer(licences.app, name="licences")
 cli.add_typer(user.app, name="user")
 cli.add_typer(policy.app, name="policy")
+cli.add_typer(invoice.app, name="invoice")
+cli.add_typer(notices.app, name="notices")
 cli.command()(refund)
 cli.command()(api)
 cli.add_typer(token.app, name="token")

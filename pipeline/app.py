@@ -28,7 +28,7 @@ from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.check_io import TopicCheck
 from pipeline.base.kafka_io import KafkaClients
-from pipeline.base.membership_io import Membership
+from pipeline.base.membership_io import Membership, Owner
 from pipeline.base.record import Effect
 from pipeline.base.resources_io import resource_path
 from pipeline.base.rules import Rules
@@ -39,7 +39,7 @@ from pipeline.charge.tables_io import load_tables
 from pipeline.debit import agent as rating
 from pipeline.debit.ledger import Ledger
 from pipeline.debit.partition_io import LedgerPartition
-from pipeline.effects_io import open_effects
+from pipeline.effects_io import OwnerMaker, open_effects
 from pipeline.emit.downstream_io import Delivery, DownstreamPartition
 from pipeline.emit.pay.worker_io import PaymentWorker
 
@@ -98,6 +98,7 @@ def create_app(
     downstream: list[Role] = [role for role in settings.roles if role != "ledger"]
     deliveries: dict[Role, Any] = {role: app.channel(maxsize=_EFFECT_CONCURRENCY) for role in downstream}
     effects: dict[Role, Effect] = {}
+    owned: dict[Role, OwnerMaker] = {}
     for role in downstream:
         app.agent(deliveries[role], name=role, concurrency=_EFFECT_CONCURRENCY)(_effect_agent(role, effects))
 
@@ -114,7 +115,9 @@ def create_app(
             await check.at_start()
             count = check.partition_count
             opened = open_effects(downstream, settings=settings, clients=clients, partition_count=count)
-            effects.update(await self._closing.enter_async_context(opened))
+            made = await self._closing.enter_async_context(opened)
+            effects.update(made.effects)
+            owned.update(made.owned)
             for role in settings.roles:
                 app.memberships[role] = self._membership(role)
                 await self.add_runtime_dependency(app.memberships[role])
@@ -123,7 +126,7 @@ def create_app(
             await self._closing.aclose()
 
         def _membership(self, role: Role) -> Membership:
-            topics = INPUTS if role == "ledger" else effects[role].topics
+            topics = INPUTS if role == "ledger" else owned[role].topics if role in owned else effects[role].topics
             return Membership(
                 role=role,
                 group=settings.group(role),
@@ -149,7 +152,9 @@ def create_app(
                 on_fatal=app.on_fatal,
             )
 
-        def _downstream(self, role: Role) -> Callable[[int], DownstreamPartition]:
+        def _downstream(self, role: Role) -> Callable[[int], Owner]:
+            if role in owned:
+                return lambda number: owned[role].make_owner(number, lambda: app.memberships[role])
             return lambda number: DownstreamPartition(
                 number,
                 role=role,

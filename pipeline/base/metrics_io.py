@@ -37,3 +37,5 @@ PAYMENTS_OPEN_SECONDS = Gauge("pstn_payments_open_seconds", "Age of the oldest o
 PAID_AFTER_FAILURE = Counter(
     "pstn_paid_after_failure_total", "Recharges that succeeded after they were reported failed"
 )
+NOTICES = Counter("pstn_notices_total", "Attempts to deliver a notice, by the state after it", ["channel", "state"])
+NOTICES_WAITING = Gauge("pstn_notices_waiting", "Notices not delivered yet", ["partition"])

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Role = Literal["ledger", "loader", "notifier", "payments"]
-ROLES: tuple[Role, ...] = ("ledger", "loader", "notifier", "payments")
+Role = Literal["ledger", "loader", "notifier", "payments", "invoices"]
+ROLES: tuple[Role, ...] = ("ledger", "loader", "notifier", "payments", "invoices")
 
 
 class Settings(BaseSettings):
@@ -35,6 +35,20 @@ class Settings(BaseSettings):
     )
     customers: Path | None = Field(
         None, description="TOML file of sellers and tenants: names, languages, contacts, agreements"
+    )
+
+    invoice_font: Path | None = Field(None, description="TrueType or OpenType file for invoices; default: DejaVu Sans")
+
+    smtp_host: str = Field("", description="mail server of the notices; empty: mails go into the outbox folder")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="port of the mail server")
+    smtp_security: Literal["starttls", "tls", "none"] = Field("starttls", description="none: on this machine only")
+    smtp_username: str = Field("", description="who logs in at the mail server; empty: nobody does")
+    smtp_password: SecretStr = Field(SecretStr(""), description="password of smtp_username")
+    smtp_ca: Path | None = Field(
+        None, description="PEM file of a private authority that signed the server's certificate"
+    )
+    mail_from: str = Field(
+        "Communications Credits <credits@pstn.invalid>", description="sender of the notices: Name <mailbox@domain>"
     )
 
     gateway: Literal["simulated", "http", "invoice"] = Field(

@@ -63,7 +63,10 @@ Work = Callable[[Desk, JournalWriter], Awaitable[None]]
 
 
 class JournalOwner:
-    """Owns partition `number` of the journal and reads `inputs`. `work` may act on what the desk decided."""
+    """Owns partition `number` of the journal and reads `inputs`. `work` may act on what the desk decided.
+
+    `told`: the place whose position the group is told, for lag tools; the position that counts is in the journal.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class JournalOwner:
         role: str,
         journal: str,
         inputs: Sequence[TopicPartition],
+        told: TopicPartition,
         settings: Settings,
         clients: KafkaClients,
         membership: Callable[[], Membership],
@@ -82,6 +86,7 @@ class JournalOwner:
         self._role = role
         self._journal = TopicPartition(settings.topic(journal), number)
         self._inputs = [*inputs, self._journal]
+        self._told = told
         self._settings = settings
         self._clients = clients
         self._membership = membership
@@ -199,13 +204,13 @@ class JournalOwner:
                 next_offset = await consumer.position(place)
                 has_moved |= desk.progress.next_offsets.get(self._name(place)) != next_offset
                 desk.progress.next_offsets[self._name(place)] = next_offset
-                if place.partition == self.number and place != self._journal:
-                    self._progress[place] = Progress(place, next_offset)
             is_due = has_moved and time.monotonic() >= checkpoint_at_s
             if await writer.write(is_due=is_due):
                 checkpoint_at_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
-                for place, progress in self._progress.items():
-                    self._membership().move(place, progress.next_offset)
+            told = Progress(self._told, await consumer.position(self._told))
+            self._progress[self._told] = told
+            if has_moved:
+                self._membership().move(told.partition, told.next_offset)
 
     def _name(self, place: TopicPartition) -> str:
         return f"{place.topic.removeprefix(self._settings.topic_prefix)}:{place.partition}"

@@ -12,6 +12,7 @@ from tests.avro_values import NAMES, SCHEMAS, published_schema, sample_of, schem
 CONTRACT = {
     "cdr", "account_command", "rated_call", "account_event", "ledger_entry", "rejected", "checkpoint", "seen_calls",
     "account", "user", "month_pools", "spent_lot", "refund",
+    "journal_checkpoint", "notice", "invoice",
 }  # fmt: skip
 
 

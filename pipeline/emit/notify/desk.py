@@ -94,8 +94,9 @@ class NoticeDesk:
                 found.append(notice)
         for index, notice in enumerate(found):
             self._under_way.add(notice.notice_id)
-            found[index] = notice._replace(hour=max(notice.hour, now_ms // MS_PER_HOUR))
-            self._notices[notice.notice_id] = found[index]
+            if notice.attempt_count == 0:
+                found[index] = notice._replace(hour=max(notice.hour, now_ms // MS_PER_HOUR))
+                self._notices[notice.notice_id] = found[index]
         return found
 
     def settle(self, notice: Notice) -> None:

@@ -56,9 +56,9 @@ def compose_mail(notice: Notice, *, customer: Customer, sender: str, wording: Wo
     domain = message["From"].addresses[0].domain
     message["Message-ID"] = f"<{notice.notice_id}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message["Content-Language"] = wording.tag
     message.set_content(_text(told))
     message.add_alternative(_html(told, wording), subtype="html")
+    message["Content-Language"] = wording.tag  # before, it would move into the first part
     message.set_boundary(f"=_{notice.notice_id}")  # by itself it would be drawn anew for each attempt
     return message
 
