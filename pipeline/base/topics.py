@@ -26,6 +26,9 @@ INPUT_RETENTION_MS = 14 * MS_PER_DAY
 RESULT_RETENTION_MS = 30 * MS_PER_DAY
 # A rejected record carries its original, at most one input record (1 MiB by the broker's default), and a few fields.
 REJECTED_BYTES_MAX = 2 * 1024 * 1024
+# A lot with the longest id takes 290 bytes: 10,000 live lots of one tenant. At the broker's 1 MiB it were 3,600, then
+# the account was refused and its partition parked. Below what the worker's producer sends.
+ACCOUNT_BYTES_MAX = 3 * 1024 * 1024
 _SEGMENT_BYTES = 64 * 1024 * 1024
 
 
@@ -53,6 +56,7 @@ def topic_specs(*, duplicate_window_ms: int, replicated: bool) -> tuple[TopicSpe
         "segment.ms": str(MS_PER_HOUR),
         "min.cleanable.dirty.ratio": "0.2",
         "max.compaction.lag.ms": str(MS_PER_HOUR),
+        "max.message.bytes": str(ACCOUNT_BYTES_MAX),
         **durable,
     }
     return (

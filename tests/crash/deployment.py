@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec, ResourceType
 
 from pipeline.base.avro import codec
 from pipeline.base.check_io import specs_of
@@ -260,6 +260,14 @@ class Deployment:
         partitions = [TopicPartition(self.prefix + topic, number, offset) for (topic, number), offset in places.items()]
         for future in self.admin.delete_records(partitions).values():
             future.result()
+
+    def high_watermark(self, topic: str, number: int) -> int:
+        """The end of a partition, open transactions included."""
+        place = TopicPartition(self.prefix + topic, number)
+        found = self.admin.list_offsets(
+            {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=15
+        )
+        return int(found[place].result().offset)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Of every partition, as the log kept here knows them."""

@@ -103,27 +103,30 @@ def kill_in_rebalance(deployment: Deployment, dice: random.Random, say: Say) -> 
 
 
 def pause_worker(deployment: Deployment, dice: random.Random, say: Say) -> None:
+    wait_until(lambda: all(worker.owned() for worker in deployment.workers), 30)
     zombie = _a_worker(deployment, dice)
     others = [worker for worker in deployment.workers if worker is not zombie and worker.is_running]
-    wait_until(lambda: bool(zombie.owned()), 15)
     mine = set(zombie.owned())
     marks = {worker.name: worker.mark() for worker in (zombie, *others)}
-    pause_s = deployment.options.session_timeout_ms / 1000 + dice.uniform(4, 6)
-    say(f"SIGSTOP to {zombie.name} (pid {zombie.pid}) for {pause_s:.0f} s, owner of {sorted(mine)}")
-    zombie.send(signal.SIGSTOP)
-    time.sleep(pause_s)
-    zombie.send(signal.SIGCONT)
 
     def taken() -> set[int]:
         lines = [line for other in others for line in other.said(marks[other.name], "partition_restored")]
         return {line["partition"] for line in lines} & mine
 
-    if not others or not taken():
-        say("SIGCONT: nobody had taken its partitions over")
+    say(f"SIGSTOP to {zombie.name} (pid {zombie.pid}), owner of {sorted(mine)}")
+    begin_s = time.monotonic()
+    zombie.send(signal.SIGSTOP)
+    time.sleep(deployment.options.session_timeout_ms / 1000 + dice.uniform(1, 3))
+    if others:
+        wait_until(lambda: taken() == mine, 60, poll_s=0.2)
+    time.sleep(1)  # the new owners go on: the zombie's next slice would be one of theirs
+    zombie.send(signal.SIGCONT)
+    say(f"SIGCONT after {time.monotonic() - begin_s:.0f} s; others had taken {sorted(taken())} over")
+    if not taken():
         return
-    wait_until(lambda: bool(zombie.said(marks[zombie.name], "partition_fenced")), 15)
+    wait_until(lambda: bool(zombie.said(marks[zombie.name], "partition_fenced")), 30)
     fenced = {line["partition"] for line in zombie.said(marks[zombie.name], "partition_fenced")}
-    say(f"SIGCONT: others had taken {sorted(taken())} over; {zombie.name} says it was fenced on {sorted(fenced)}")
+    say(f"{zombie.name} says that it was fenced on {sorted(fenced)}")
     if not fenced:
         deployment.counts["zombies_unfenced"] += 1
 
@@ -223,17 +226,30 @@ def _open_transaction(deployment: Deployment, topics: tuple[str, ...], value: Ca
 
 
 def open_transaction_in_table(deployment: Deployment, dice: random.Random, say: Say) -> None:
+    wait_until(lambda: all(worker.owned() for worker in deployment.workers), 30)
+    victim = _a_worker(deployment, dice)
+    mine = victim.owned()
     alien = _open_transaction(deployment, ("credit-table",), lambda number: b"alien")
+    begun = {number: deployment.high_watermark("credit-table", number) for number in mine}
     say("a foreign transaction is open in every partition of the credit table")
-    time.sleep(2)
-    worker = _a_worker(deployment, dice)
-    _kill(worker, say)
-    mark = worker.mark()
-    worker.start()
-    time.sleep(dice.choice([deployment.options.session_timeout_ms / 1000 + 3, 16]))
+    # Slices that lie above it: whoever restores to the last stable offset will not see them.
+    wait_until(lambda: all(deployment.high_watermark("credit-table", n) > begun[n] + 2 for n in mine), 30, poll_s=0.2)
+    marks = {worker.name: worker.mark() for worker in deployment.workers}
+    _kill(victim, say)
+    victim.start()
+
+    def stalled() -> int:
+        lines = [line for w in deployment.workers for line in w.said(marks[w.name], "partition_dropped")]
+        return len([line for line in lines if line.get("cause") == "stalled"])
+
+    def restored() -> int:
+        return sum(len(worker.said(marks[worker.name], "partition_restored")) for worker in deployment.workers)
+
+    wait_until(lambda: stalled() + restored() >= len(mine), 60, poll_s=0.2)
+    time.sleep(dice.uniform(1, 3))
+    said = stalled()
     alien.abort_transaction(30)
-    stalled = len([line for line in worker.said(mark, "partition_dropped") if line.get("cause") == "stalled"])
-    say(f"the foreign transaction is aborted; {worker.name} had said {stalled} times that a restore stands still")
+    say(f"the foreign transaction is aborted; it was said {said} times that a restore stands still")
     time.sleep(2)
 
 

@@ -1,6 +1,6 @@
-"""The short run: every role as a process, ten faults, an exact judgement; and each sabotage must be noticed.
+"""The short run: every role as a process, six faults, an exact judgement; and a sabotage that must be noticed.
 
-`make crash-test` is the long one.
+`make crash-test` is the long one, and there every sabotage has its turn.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from .transcript import Transcript
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SHORT = (
-    "kill_worker", "refused_batch", "pause_worker", "loader_killed", "wrong_partition", "broker_killed",
-    "payments_killed", "kill_in_restore", "clickhouse_killed", "open_transaction_in_table",
-)  # fmt: skip
+SHORT = ("kill_worker", "refused_batch", "pause_worker", "loader_killed", "wrong_partition", "broker_killed")
 
 
 def outcome_of(options: Options, kafka: KafkaNode, server: ClickHouseServer, prefix: str, folder: Path) -> Outcome:
@@ -36,23 +33,23 @@ def outcome_of(options: Options, kafka: KafkaNode, server: ClickHouseServer, pre
         transcript.close()
 
 
-def test_after_ten_faults_nothing_is_lost_or_doubled(
+def test_after_six_faults_nothing_is_lost_or_doubled(
     kafka: KafkaNode, clickhouse_server: ClickHouseServer, topic_prefix: str, tmp_path: Path
 ) -> None:
     """The promise: one result for each CDR, balances right to the micro-unit, each event once, the warehouse agrees."""
-    options = Options(seed=5, calls=1_500, faults=len(SHORT), kinds=SHORT, lots=100)
+    options = Options(seed=5, calls=1_200, faults=len(SHORT), kinds=SHORT)
     outcome = outcome_of(options, kafka, clickhouse_server, topic_prefix, tmp_path)
     assert {name: count for name, count in outcome.counts.items() if count} == {}, outcome.findings
     assert sorted(outcome.faults) == sorted(SHORT)
     assert outcome.calls >= options.calls
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_a_sabotaged_worker_is_noticed(
-    name: str, kafka: KafkaNode, clickhouse_server: ClickHouseServer, topic_prefix: str, tmp_path: Path
+    kafka: KafkaNode, clickhouse_server: ClickHouseServer, topic_prefix: str, tmp_path: Path
 ) -> None:
     """A check that cannot fail is no check."""
+    name = "does_not_await_the_batches"
     kinds = SABOTAGES[NAMES[name]]
     options = Options(calls=250 * (len(kinds) + 1), faults=len(kinds), kinds=kinds, sabotage=name, settle_s=20)
     outcome = outcome_of(options, kafka, clickhouse_server, topic_prefix, tmp_path)
-    assert not outcome.is_exact
+    assert outcome.counts["cdrs_without_result"]

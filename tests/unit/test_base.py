@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from pipeline.base.calendar import add_months, format_time, month_of, parse_time
 from pipeline.base.ids import account_key, murmur2, part_key, partition_of, user_key
+from pipeline.base.kafka_io import REQUEST_BYTES_MAX
 from pipeline.base.money import ceil_div, format_micros, parse_micros, to_decimal
 from pipeline.base.record import InputRecord
 from pipeline.base.topics import TopicState, problems_of_topics, topic_specs
+from pipeline.debit.account import Account, Lot, Terms
 from pipeline.debit.merge import merge
+from pipeline.debit.stored import encode_stored
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,19 @@ def test_a_command_waits_for_calls_that_are_not_yet_at_hand() -> None:
 def _states(**changed: TopicState) -> dict[str, TopicState]:
     specs = topic_specs(duplicate_window_ms=1, replicated=False)
     return {spec.name: TopicState(spec.name, "id", 12, spec.configs) for spec in specs} | changed
+
+
+def test_the_credit_table_takes_an_account_of_ten_thousand_lots() -> None:
+    """Each refund is a lot of its own. At the broker's 1 MiB a tenant with 3,600 of the longest ids parked a partition,
+    and with it every tenant there; above what the producer sends the limit would help nobody."""
+    terms = Terms("US", "USD", "hold_usd", None, "prepaid", False, "any")
+    account = Account("tenant", terms)
+    when = 1_800_000_000_000
+    ids = [f"{number:06d}".ljust(64, "\N{GRINNING FACE}") for number in range(10_000)]
+    account.lots = [Lot(each, when, number, when, 10**9, 10**9, False) for number, each in enumerate(ids)]
+    size = len(encode_stored(account))
+    table = next(s for s in topic_specs(duplicate_window_ms=1, replicated=False) if s.name == "credit-table")
+    assert 1_048_588 < size < int(table.configs["max.message.bytes"]) < REQUEST_BYTES_MAX
 
 
 def test_topics_as_created_have_no_problem() -> None:
