@@ -28,7 +28,7 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=8_192)
 def partition_of(tenant_id: str, partition_count: int) -> int:
     """The partition that owns a tenant: what the Java client's default partitioner picks."""
     return (murmur2(tenant_id.encode()) & 0x7FFFFFFF) % partition_count

@@ -163,9 +163,7 @@ class Account:
 
     def copy(self) -> Account:
         """A copy that may be changed."""
-        twin = Account.__new__(Account)
-        twin.tenant_id = self.tenant_id
-        twin.terms = self.terms
+        twin = Account(self.tenant_id, self.terms)
         twin.lots = self.lots.copy()
         twin.lot_count = self.lot_count
         twin.lots_due_at = self.lots_due_at
@@ -292,10 +290,7 @@ class User:
 
     def copy(self) -> User:
         """A copy that may be changed."""
-        twin = User.__new__(User)
-        twin.tenant_id = self.tenant_id
-        twin.user_id = self.user_id
-        twin.settings = self.settings
+        twin = User(self.tenant_id, self.user_id, self.settings)
         twin.removed_at = self.removed_at
         twin.seats = self.seats
         twin.months = self.months.copy()

@@ -97,9 +97,9 @@ class SliceWork:
     def _call(self, read: Read, cdr: Cdr, seen: Seen | None) -> Applied:
         record, _, body, id_digest, content_digest = read
         books, tenant_id, user_id, callee = self._books, cdr.tenant_id, cdr.user_id, cdr.callee_number
-        if partition_of(tenant_id, self._partition_count) != self._partition:
-            return self._forward(record, tenant_id, Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, cdr.usage_id))
         account = books.account(tenant_id)
+        if account is None and partition_of(tenant_id, self._partition_count) != self._partition:
+            return self._forward(record, tenant_id, Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, cdr.usage_id))
         user = None
         if user_id is not None and account is not None and CALL_TYPES[cdr.call_type].looks_up_user:
             user = books.user(tenant_id, user_id)
@@ -135,11 +135,11 @@ class SliceWork:
         record, tenant_id = read.record, command.tenant_id
         if command.kind == "tick":
             return self._tick(read, seen)
-        if partition_of(tenant_id, self._partition_count) != self._partition:
-            refusal = Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, None, command.command_id)
-            return self._forward(record, tenant_id, refusal)
         account = self._books.account(tenant_id)
         if account is None:
+            if partition_of(tenant_id, self._partition_count) != self._partition:
+                refusal = Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, None, command.command_id)
+                return self._forward(record, tenant_id, refusal)
             return self._first_command(read, command)
         seen = self._seen_now.get(read.id) or seen
         is_repeated = seen is not None and self._still_counts(seen, record.now_ms)

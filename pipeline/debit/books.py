@@ -33,8 +33,8 @@ from pipeline.debit.stored import (
     peek_due_at,
 )
 
-DECODED_COUNT_MAX = 6_000
-"""Decoded records of a kind in one partition: account and user take 2 kB so, encoded 0.8 kB."""
+DECODED_COUNT_MAX = 3_000
+"""Decoded records of a kind in one partition: account and user take 3 kB so, encoded 0.8 kB."""
 _MONTH_PART, _LOT_PART, _REFUND_PART = "pools", "lot", "refund"
 _Pair = tuple[str, str]
 _Name = TypeVar("_Name")

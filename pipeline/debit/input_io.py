@@ -15,6 +15,8 @@ from pipeline.base.reject import InvariantBroken
 
 _LOG_APPEND_TIME = 1
 _FETCH_WAIT_MS = 1_000
+_READY_COUNT_MAX = 4_000
+"""Records at hand: about 4 MB a partition; a batch that was compressed well holds many more."""
 
 
 class Input:
@@ -87,7 +89,7 @@ class Input:
 
     async def _fetch(self, wait_ms: int) -> None:
         try:
-            fetched = await self.consumer.getmany(self._partition, timeout_ms=wait_ms)
+            fetched = await self.consumer.getmany(self._partition, timeout_ms=wait_ms, max_records=_READY_COUNT_MAX)
         except OffsetOutOfRangeError as error:
             beginning = (await self.consumer.beginning_offsets([self._partition]))[self._partition]
             raise WorkerMustStop(self._trimmed(self._last_offset + 1, beginning)) from error
