@@ -13,7 +13,7 @@ MS_PER_HOUR = 60 * MS_PER_MINUTE
 MS_PER_DAY = 24 * MS_PER_HOUR
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339_UTC = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
+_RFC3339_UTC = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
 def to_datetime(instant_ms: int) -> datetime:
@@ -55,17 +55,31 @@ def parse_time(text: str) -> int:
     match = _RFC3339_UTC.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no time in RFC 3339 with Z")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    return from_datetime(moment) + int((match.group(7) or "").ljust(3, "0")[:3])
+    date_text, hour_text, minute_text, second_text, fraction = match.groups()
+    hour, minute, second = int(hour_text), int(minute_text), int(second_text)
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"{text!r} is no time of a day")
+    ms = int(fraction.ljust(3, "0")[:3]) if fraction else 0
+    return _day_starts_at(date_text) + ((hour * 60 + minute) * 60 + second) * MS_PER_S + ms
+
+
+@lru_cache(maxsize=4_096)
+def _day_starts_at(date_text: str) -> int:
+    return from_datetime(datetime(int(date_text[:4]), int(date_text[5:7]), int(date_text[8:]), tzinfo=UTC))
 
 
 def format_time(instant_ms: int) -> str:
-    """RFC 3339 with `Z`; a fraction of a second only when it is not zero."""
-    moment = to_datetime(instant_ms)
-    fraction_ms = instant_ms % MS_PER_S
-    tail = f".{fraction_ms:03d}" if fraction_ms else ""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + tail + "Z"
+    """RFC 3339 with `Z`; a fraction of a second only when it is not zero. OverflowError outside the years 1 to 9999."""
+    day, ms = divmod(instant_ms, MS_PER_DAY)
+    second, fraction_ms = divmod(ms, MS_PER_S)
+    tail = f".{fraction_ms:03d}Z" if fraction_ms else "Z"
+    return f"{_date_of_day(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}{tail}"
+
+
+@lru_cache(maxsize=4_096)
+def _date_of_day(day: int) -> str:
+    date = _EPOCH + timedelta(days=day)
+    return f"{date.year:04d}-{date.month:02d}-{date.day:02d}"
 
 
 @lru_cache(maxsize=4_096)

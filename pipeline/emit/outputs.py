@@ -143,7 +143,8 @@ def to_json(record: Output) -> dict[str, object]:
 
 def json_value(name: str, value: object) -> object:
     """A field's value as it stands in JSON."""
-    match value:
+    kind = value.__class__
+    match None if kind is str or (kind is int and name not in TIMES) else value:  # most are: no need to ask further
         case int() if name in TIMES:
             return format_time(value)
         case bytes():
@@ -154,5 +155,4 @@ def json_value(name: str, value: object) -> object:
             return {key: json_value(key, item) for key, item in value.items()}
         case tuple() | list():
             return [json_value("", item) for item in value]
-        case _:
-            return value
+    return value
