@@ -141,10 +141,12 @@ def to_json(record: Output) -> dict[str, object]:
     return {name: json_value(name, value) for name, value in zip(record._fields, record, strict=True)}
 
 
-def json_value(name: str, value: object) -> object:
+def json_value(name: str, value: object) -> object:  # noqa: PLR0911  # one for each kind of value
     """A field's value as it stands in JSON."""
     kind = value.__class__
-    match None if kind is str or (kind is int and name not in TIMES) else value:  # most are: no need to ask further
+    if value is None or kind is str or (kind is int and name not in TIMES):  # most are: no need to ask further
+        return value
+    match value:
         case int() if name in TIMES:
             return format_time(value)
         case bytes():
