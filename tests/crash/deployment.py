@@ -231,7 +231,7 @@ class Deployment:
                 self.transcript.say(f"! {role.name} ended by itself with {role.exit_code}: {' '.join(last)[:300]}")
                 role.start()
 
-    def recovered(self, wait_s: float = 90) -> bool:
+    def recovered(self, wait_s: float = 300) -> bool:
         """Waits until every process that should run has joined its group again: the next fault is to meet work."""
 
         def is_up() -> bool:

@@ -100,7 +100,7 @@ def _bring_about(deployment: Deployment, kinds: list[str], dice: random.Random, 
     traffic.allow(quota, 6)
     traffic.start()
     if not deployment.recovered():
-        transcript.say("! not every process works after 90 s")
+        transcript.say("! not every process works after 300 s")
     for index, kind in enumerate(kinds):
         fault = FAULTS[kind]
         lasts_s = max(fault.lasts_s, deployment.options.broker_stop_s if kind == "broker_stopped" else 0)
@@ -108,7 +108,7 @@ def _bring_about(deployment: Deployment, kinds: list[str], dice: random.Random, 
         fault.bring_about(deployment, dice, lambda text, kind=kind: transcript.say(f"{kind}: {text}"))  # type: ignore[misc]
         outcome.faults[kind] += 1
         if not deployment.recovered():
-            transcript.say("! not every process is back after 90 s")
+            transcript.say("! not every process is back after 300 s")
         if traffic.failed is not None:
             raise traffic.failed
         if (index + 1) % 10 == 0:
