@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TextIO
 
@@ -257,7 +257,7 @@ async def run_worker(
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, app.stopping.set)
     try:
-        await app.start()
+        await _unless_stopping(app, app.start())
         if on_started is not None:
             on_started(app)
         await app.stopping.wait()
@@ -265,6 +265,19 @@ async def run_worker(
         await app.stop()
     if app.fatal is not None:
         raise app.fatal
+
+
+async def _unless_stopping(app: LedgerApp, step: Coroutine[Any, Any, None]) -> None:
+    """A start may wait for a warehouse; SIGTERM must not wait for the start."""
+    starting, stopping = asyncio.create_task(step), asyncio.create_task(app.stopping.wait())
+    try:
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.wait([starting, stopping])
 
 
 def _calm_collector() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, Protocol
+
+import structlog
 
 from pipeline.base.ids import partition_of
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
@@ -19,11 +22,16 @@ from pipeline.emit.customers import CustomersWrong
 from pipeline.emit.customers_io import CustomersFile
 from pipeline.emit.invoice.open_io import InvoiceBook
 from pipeline.emit.notify.open_io import ContactNotifier, is_delivering
+from pipeline.embedded.clickhouse_io import FOLDER_WAIT_S
 from pipeline.emit.notify.outbox_io import Notifier
 from pipeline.emit.pay.open_io import open_payments
 from pipeline.warehouse.load_io import Loader
-from pipeline.warehouse.store import StoreRefused
-from pipeline.warehouse.store_io import open_store
+from pipeline.warehouse.store import Store, StoreAway, StoreRefused
+from pipeline.warehouse.store_io import migrate, open_store
+
+log = structlog.get_logger(__name__)
+
+_FOLDER_POLL_S = 0.2
 
 
 class OwnerMaker(Protocol):
@@ -46,7 +54,8 @@ class Opened(NamedTuple):
 async def open_effects(
     roles: Sequence[Role], *, settings: Settings, clients: KafkaClients, partition_count: int
 ) -> AsyncIterator[Opened]:
-    """The effects of `roles`, open until the block ends. WorkerMustStop when a setting is wrong."""
+    """The effects of `roles`, open until the block ends. WorkerMustStop when a setting is wrong or the warehouse away:
+    the loader waits for one that goes away later, but a wrong address would never be noticed."""
     effects: dict[Role, Effect] = {}
     owned: dict[Role, OwnerMaker] = {}
     try:
@@ -55,11 +64,12 @@ async def open_effects(
         raise WorkerMustStop(f"setting customers: {error} (PSTN_CUSTOMERS)") from error
     async with AsyncExitStack() as closing:
         if "loader" in roles:
+            store = await _open_warehouse(settings.warehouse)
+            closing.push_async_callback(asyncio.to_thread, store.close)
             try:
-                store = await asyncio.to_thread(open_store, settings.warehouse)
-                closing.push_async_callback(asyncio.to_thread, store.close)
+                await asyncio.to_thread(migrate, store)
                 tables = load_tables(settings.tables or resource_path("rating_tables"))
-            except (StoreRefused, TableError) as error:
+            except (StoreAway, StoreRefused, TableError) as error:
                 raise WorkerMustStop(str(error)) from error
             effects["loader"] = Loader(store=store, tables=tables)
         if "notifier" in roles:
@@ -88,3 +98,21 @@ async def open_effects(
         for effect in effects.values():
             closing.push_async_callback(effect.close)
         yield Opened(effects, owned)
+
+
+async def _open_warehouse(url: str) -> Store:
+    """A folder that another process has is waited for: reports hold it for seconds, a worker that ends too."""
+    deadline_s = time.monotonic() + FOLDER_WAIT_S
+    is_waiting = False
+    while True:
+        try:
+            return await asyncio.to_thread(open_store, url, wait_s=0)
+        except StoreRefused as error:
+            raise WorkerMustStop(str(error)) from error
+        except StoreAway as error:
+            if time.monotonic() > deadline_s:
+                raise WorkerMustStop(f"{error} (waited {FOLDER_WAIT_S:g} s)") from error
+            if not is_waiting:
+                is_waiting = True
+                log.warning("warehouse_folder_taken", error=str(error), waiting_s_max=FOLDER_WAIT_S)
+        await asyncio.sleep(_FOLDER_POLL_S)

@@ -23,6 +23,7 @@ BATCH_BYTES_MAX = 900_000
 # One record above BATCH_BYTES_MAX (a reject that carries a large original) travels in a batch of its own.
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 _RESTORE_POLL_MS = 200
+_STILL_S = 2.0
 _STOP_S_MAX = 3.0
 
 
@@ -132,10 +133,12 @@ async def read_to_end(
     end_offset: int,
     stall_s: float,
     take: Callable[[list[ConsumerRecord]], None],
+    on_still: Callable[[TopicPartition], None] | None = None,
 ) -> None:
     """Hands every committed record in [start, end) to `take`, then returns; cancellable between two fetches.
 
-    PartitionStalled when nothing moves for `stall_s`: somebody's open transaction holds the partition.
+    PartitionStalled when nothing moves for `stall_s`: somebody's open transaction holds the partition. `on_still` is
+    told before, after a few seconds, and may be told again.
     """
     consumer.assign([partition])
     consumer.seek(partition, start_offset)
@@ -148,7 +151,10 @@ async def read_to_end(
         now_position = await consumer.position(partition)
         if now_position > position:
             position, moved_at_s = now_position, time.monotonic()
-        elif time.monotonic() - moved_at_s > stall_s:
+        still_s = time.monotonic() - moved_at_s
+        if on_still is not None and still_s > _STILL_S:
+            on_still(partition)
+        if still_s > stall_s:
             raise PartitionStalled(
                 f"{partition.topic} partition {partition.partition}: the last stable offset stays at {position}, below"
                 f" the high watermark {end_offset}, for {stall_s:g} s: a transaction that is not the ledger's is open"

@@ -15,6 +15,7 @@ from pipeline.base.kafka_io import PartitionStalled, WorkerMustStop
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics_io import BrokerUnreachable
 from pipeline.charge.tables_io import TableError
+from pipeline.warehouse.store import StoreAway, StoreRefused
 
 EXIT_WRONG = 2
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,7 +32,7 @@ def one_line() -> Iterator[None]:
     """Turns what can be wrong outside of us into one line."""
     try:
         yield
-    except (WorkerMustStop, PartitionStalled, BrokerUnreachable, TableError) as error:
+    except (WorkerMustStop, PartitionStalled, BrokerUnreachable, TableError, StoreAway, StoreRefused) as error:
         raise fail(plain(str(error))) from None
     except (KafkaError, KafkaException, OSError) as error:
         raise fail(plain(f"{type(error).__name__}: {error}")) from None

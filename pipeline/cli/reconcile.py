@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import load_settings, one_line, plain
+from pipeline.cli.failure import load_settings, one_line, plain, stderr
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.warehouse.reconcile import Outcome
@@ -24,7 +24,10 @@ def reconcile(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     warehouse: WarehouseOption = None,
-    wait: Annotated[float, typer.Option(min=0, help="seconds given to the loader to come as far as the ledger")] = 30,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="seconds given to a killed worker's transaction and to the loader to come to an end"),
+    ] = 75,  # the broker ends a dead worker's transaction after 60 s and looks every 10 s
     skip_calls: Annotated[
         bool, typer.Option("--skip-calls", help="do not count the calls on the topic: faster")
     ] = False,
@@ -38,13 +41,17 @@ def reconcile(
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)
     with one_line(), opened(settings.warehouse) as store:
-        outcome = asyncio.run(compare_books(store, settings, is_counting_calls=not skip_calls, wait_s=wait))
+        outcome = asyncio.run(compare_books(store, settings, is_counting_calls=not skip_calls, wait_s=wait, say=_say))
     if format == "json":
         typer.echo(json.dumps(as_json(outcome), ensure_ascii=False))
     else:
         print_outcome(outcome, Console())
     if outcome.differences:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _say(line: str) -> None:
+    stderr.print(line, markup=False)
 
 
 def as_json(outcome: Outcome) -> dict[str, object]:

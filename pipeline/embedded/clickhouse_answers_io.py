@@ -13,14 +13,13 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NoReturn
 
 from pipeline.embedded.json_rows import rows_of
-from pipeline.warehouse.store import ColumnType, Rows, StoreAway, StoreRefused
+from pipeline.warehouse.store import Rows, StoreAway, StoreRefused
 
 _OWNER_FILE = "owner.json"
 _LOOPBACK = "127.0.0.1"
@@ -116,7 +115,7 @@ def _handler(token: str, json_lines: JsonLines) -> type[BaseHTTPRequestHandler]:
 
 
 class FolderOfAnother:
-    """A store that asks the folder's owner. It only reads."""
+    """Puts questions to the folder's owner, each over a connection of its own."""
 
     def __init__(self, folder: Path, port: int, token: str) -> None:
         self.name = f"chDB in {folder}, open in another process"
@@ -134,20 +133,8 @@ class FolderOfAnother:
             return None
         return other
 
-    def create_database(self) -> None:
-        self._refuse()
-
-    def execute(self, sql: str) -> None:
-        self._refuse()
-
-    def insert(self, table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
-        self._refuse()
-
     def query(self, sql: str) -> Rows:
         return rows_of(self._lines(sql))
-
-    def close(self) -> None:
-        """Each question has a connection of its own."""
 
     def _lines(self, sql: str) -> Iterator[bytes]:
         connection = http.client.HTTPConnection(_LOOPBACK, self._port, timeout=_CONNECT_TIMEOUT_S)
@@ -166,6 +153,3 @@ class FolderOfAnother:
             raise StoreAway(f"{self.name}: its owner does not answer any more") from error
         finally:
             connection.close()
-
-    def _refuse(self) -> NoReturn:
-        raise StoreRefused(f"{self.name}: only that process may write to it")

@@ -1,7 +1,8 @@
 """ClickHouse inside this process: chDB over a folder that belongs to one process at a time.
 
 A process that opens the folder locks it, and answers the others' questions over loopback as long as it has it
-(`clickhouse_answers_io`): `pstn report` works while a worker runs, and opens the folder itself when nobody does.
+(`clickhouse_answers_io`): `pstn report` works while a worker runs, and opens the folder itself when nobody does, for
+as long as it takes to read one answer.
 Never fork a process that has it open: a query in the child hangs. kill -9 leaves nothing that blocks the next owner.
 """
 
@@ -13,19 +14,20 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from tempfile import SpooledTemporaryFile
+from typing import NoReturn, TypeVar
 
 from pipeline.embedded.clickhouse_answers_io import Answers, FolderOfAnother
 from pipeline.embedded.clickhouse_native_io import native_block
 from pipeline.embedded.json_rows import rows_of
 from pipeline.warehouse.store import ColumnType, Rows, Store, StoreAway, StoreRefused, name_literal
 
-# A report holds the folder for seconds; a worker that starts meanwhile waits for it.
-_TAKE_OVER_WAIT_S = 15.0
-_TAKE_OVER_POLL_S = 0.1
+# A report holds the folder while it reads one answer, an owner that ends for seconds.
+FOLDER_WAIT_S = 15.0
+_FOLDER_POLL_S = 0.1
 _LOCK_FILE = "owner.lock"
 _DATA_FOLDER = "data"
 
@@ -33,6 +35,8 @@ _READER_SETTINGS = (
     "SET output_format_json_quote_64bit_integers = 0, output_format_json_quote_decimals = 1,"
     " max_block_size = 10000, max_bytes_before_external_sort = 268435456, readonly = 1"
 )
+# An answer waits here, so that a slow reader of it (a pager) does not hold the folder; a larger one on disk.
+_ANSWER_BYTES_IN_MEMORY = 16 * 1024 * 1024
 _ROWS_FORMAT = "JSONCompactEachRowWithNamesAndTypes"
 _HEADER_LINES = 2
 
@@ -40,24 +44,87 @@ _ERROR_CODE = re.compile(r"Code: (\d+)")
 # Out of memory, out of space, too many parts: they pass by themselves.
 _PASSING_ERRORS = frozenset({"241", "243", "252"})
 
+_Found = TypeVar("_Found")
 
-def open_folder(folder: Path, *, for_reading: bool = False, wait_s: float = _TAKE_OVER_WAIT_S) -> Store:
-    """The folder itself or, `for_reading` only, its present owner's answers.
 
-    StoreRefused when there is nothing to read; StoreAway when another process keeps it for longer than `wait_s`.
+def open_folder(folder: Path, *, for_reading: bool = False, wait_s: float = FOLDER_WAIT_S) -> Store:
+    """The folder itself or, `for_reading`, its answers.
+
+    StoreRefused when there is nothing to read; StoreAway, now or from a question, when another process keeps the folder
+    for longer than `wait_s`.
     """
-    if for_reading and not (folder / _DATA_FOLDER).is_dir():
+    if not for_reading:
+        return _insist(lambda: _taken(folder), folder, wait_s)
+    if not (folder / _DATA_FOLDER).is_dir():
         raise StoreRefused(f"there is no warehouse in {folder}: let a worker with the role loader fill it")
+    return FolderReader(folder, wait_s)
+
+
+def _taken(folder: Path) -> ChdbStore | None:
+    lock = _FolderLock.try_to_take(folder)
+    return None if lock is None else ChdbStore(folder, lock)
+
+
+def _insist(attempt: Callable[[], _Found | None], folder: Path, wait_s: float) -> _Found:
+    """Again and again until it finds something; StoreAway after `wait_s`."""
     deadline_s = time.monotonic() + wait_s
-    while True:
-        lock = _FolderLock.try_to_take(folder)
-        if lock is not None:
-            return ChdbStore(folder, lock)
-        if for_reading and (other := FolderOfAnother.reach(folder)) is not None:
-            return other
+    while (found := attempt()) is None:
         if time.monotonic() > deadline_s:
             raise StoreAway(f"the warehouse in {folder} is open in another process: stop that one, or read only")
-        time.sleep(_TAKE_OVER_POLL_S)
+        time.sleep(_FOLDER_POLL_S)
+    return found
+
+
+class FolderReader:
+    """Questions only. Each goes to the folder's owner; where there is none, the folder is taken while the answer is
+    read, not while it is shown: a worker that starts meanwhile waits for one answer and not for a report."""
+
+    def __init__(self, folder: Path, wait_s: float) -> None:
+        self.name = f"chDB in {folder}"
+        self._folder = folder
+        self._wait_s = wait_s
+
+    def create_database(self) -> None:
+        self._refuse()
+
+    def execute(self, sql: str) -> None:
+        self._refuse()
+
+    def insert(self, table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
+        self._refuse()
+
+    def query(self, sql: str) -> Rows:
+        return _insist(lambda: self._answer(sql), self._folder, self._wait_s)
+
+    def close(self) -> None:
+        """Nothing is held between two questions."""
+
+    def _answer(self, sql: str) -> Rows | None:
+        store = _taken(self._folder)
+        if store is not None:
+            return rows_of(self._read(store, sql))
+        other = FolderOfAnother.reach(self._folder)
+        return None if other is None else other.query(sql)
+
+    def _read(self, store: ChdbStore, sql: str) -> Iterator[bytes]:
+        answer = SpooledTemporaryFile(max_size=_ANSWER_BYTES_IN_MEMORY)  # noqa: SIM115  # `_lines_of` closes it
+        try:
+            answer.writelines(store.json_lines(sql))
+        except BaseException:
+            answer.close()
+            raise
+        finally:
+            store.close()
+        answer.seek(0)
+        return _lines_of(answer)
+
+    def _refuse(self) -> NoReturn:
+        raise StoreRefused(f"{self.name}: it was opened for reading")
+
+
+def _lines_of(answer: SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
+    with answer:
+        yield from answer
 
 
 class ChdbStore:

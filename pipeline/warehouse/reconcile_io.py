@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -36,6 +36,29 @@ from pipeline.warehouse.store import Store
 FORWARDED_HEADER = "forwarded-from"
 _WAREHOUSE_POLL_S = 0.5
 _LIST_TIMEOUT_S = 15
+# With no patience at all a slow broker must still be read.
+_STALL_S_MIN = 5.0
+
+
+class _Patience:
+    """How long an open transaction is waited for, and the one line that says so."""
+
+    def __init__(self, deadline_s: float, say: Callable[[str], None]) -> None:
+        self._deadline_s = deadline_s
+        self._say = say
+        self._is_said = False
+
+    def left_s(self) -> float:
+        return max(_STALL_S_MIN, self._deadline_s - time.monotonic())
+
+    def told(self, partition: TopicPartition) -> None:
+        """Nothing has moved in `partition` for a while."""
+        if not self._is_said:
+            self._is_said = True
+            self._say(
+                f"{partition.topic} partition {partition.partition}: a transaction is open in it, as a killed worker"
+                f" leaves it; waiting up to {self.left_s():.0f} s for its end"
+            )
 
 
 class Books(NamedTuple):
@@ -46,19 +69,30 @@ class Books(NamedTuple):
 
 
 async def reconcile(
-    store: Store, settings: Settings, *, is_counting_calls: bool = True, wait_s: float = 30.0
+    store: Store,
+    settings: Settings,
+    *,
+    is_counting_calls: bool = True,
+    wait_s: float,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Compares until the books agree or `wait_s` is over: the loader may still be on its way to the checkpoints.
+    """Compares until the books agree or `wait_s` is over: a worker that was killed may have left a transaction open in
+    the credit table, and the loader may still be on its way to the checkpoints. `say` is told what is waited for.
 
     Raises PartitionStalled, WorkerMustStop, BrokerUnreachable, KafkaError, StoreAway or StoreRefused.
     """
-    books = await read_books(settings, is_counting_calls=is_counting_calls)
     deadline_s = time.monotonic() + wait_s
+    books = await read_books(settings, is_counting_calls=is_counting_calls, deadline_s=deadline_s, say=say)
+    is_waiting = False
     while True:
         warehouse = await asyncio.to_thread(read_warehouse, store, books.partitions, settings.topic(CDRS))
         outcome = compare(warehouse, books.balances, books.partitions)
-        if not outcome.differences or time.monotonic() > deadline_s:
+        left_s = deadline_s - time.monotonic()
+        if not outcome.differences or left_s <= 0:
             return outcome
+        if not is_waiting:
+            is_waiting = True
+            say(f"the warehouse is not as far as the ledger: waiting up to {left_s:.0f} s for the loader")
         await asyncio.sleep(_WAREHOUSE_POLL_S)
 
 
@@ -77,26 +111,33 @@ def read_warehouse(store: Store, partitions: list[PartitionState], cdr_topic: st
     )
 
 
-async def read_books(settings: Settings, *, is_counting_calls: bool = True) -> Books:
+async def read_books(
+    settings: Settings,
+    *,
+    is_counting_calls: bool = True,
+    deadline_s: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> Books:
     """Balances and checkpoints of every partition; with `is_counting_calls` the results that its CDRs must have given
     are counted too, which reads the whole topic of CDRs."""
     topic = settings.topic(CREDIT_TABLE)
     numbers = await asyncio.to_thread(_partition_numbers, settings.bootstrap_servers, topic)
     clients = KafkaClients(settings)
     consumer = clients.reader()
+    patience = _Patience(deadline_s, say)
     await consumer.start()
     try:
         balances: list[Balance] = []
         partitions = []
         for number in numbers:
-            latest = await _credit_table(clients, consumer, TopicPartition(topic, number), settings.restore_stall_s)
+            latest = await _credit_table(clients, consumer, TopicPartition(topic, number), patience)
             balances += balances_of(latest)
             checkpoint = latest.get(CHECKPOINT_KEY)
             if checkpoint is None:
                 raise WorkerMustStop(f"{topic} partition {number} has no checkpoint: type `pstn ledger init`")
             state = state_of(number, checkpoint)
             if is_counting_calls:
-                state = await _with_call_count(consumer, state, settings, len(numbers))
+                state = await _with_call_count(consumer, state, settings, len(numbers), patience)
             partitions.append(state)
     finally:
         await consumer.stop()
@@ -131,7 +172,7 @@ def state_of(partition: int, checkpoint: bytes) -> PartitionState:
 
 
 async def _credit_table(
-    clients: KafkaClients, consumer: AIOKafkaConsumer, partition: TopicPartition, stall_s: float
+    clients: KafkaClients, consumer: AIOKafkaConsumer, partition: TopicPartition, patience: _Patience
 ) -> dict[bytes, bytes]:
     """The latest value of each key. Memory: the accounts and users of one partition."""
     latest: dict[bytes, bytes] = {}
@@ -145,12 +186,24 @@ async def _credit_table(
 
     end = await clients.high_watermark(partition)
     start = (await consumer.beginning_offsets([partition]))[partition]
-    await read_to_end(consumer, partition, start_offset=start, end_offset=end, stall_s=stall_s, take=take)
+    await read_to_end(
+        consumer,
+        partition,
+        start_offset=start,
+        end_offset=end,
+        stall_s=patience.left_s(),
+        take=take,
+        on_still=patience.told,
+    )
     return latest
 
 
 async def _with_call_count(
-    consumer: AIOKafkaConsumer, state: PartitionState, settings: Settings, partition_count: int
+    consumer: AIOKafkaConsumer,
+    state: PartitionState,
+    settings: Settings,
+    partition_count: int,
+    patience: _Patience,
 ) -> PartitionState:
     """Counts the CDRs below the checkpoint that are still kept, and which of them may have gone elsewhere."""
     partition = TopicPartition(settings.topic(CDRS), state.partition)
@@ -172,8 +225,9 @@ async def _with_call_count(
         partition,
         start_offset=start,
         end_offset=state.next_offset_cdrs,
-        stall_s=settings.restore_stall_s,
+        stall_s=patience.left_s(),
         take=take,
+        on_still=patience.told,
     )
     return state._replace(first_offset_cdrs=start, call_count_min=staying, call_count_max=staying + doubtful)
 

@@ -15,7 +15,7 @@ from typing import Any
 from clickhouse_driver import Client, errors
 
 from pipeline.base.resources_io import resource_path
-from pipeline.embedded.clickhouse_io import open_folder
+from pipeline.embedded.clickhouse_io import FOLDER_WAIT_S, open_folder
 from pipeline.warehouse.migrations import (
     CREATE_VERSIONS_TABLE,
     SELECT_VERSIONS,
@@ -53,12 +53,12 @@ _QUERY_SETTINGS = {"max_block_size": 10_000, "max_bytes_before_external_sort": 2
 _PASSING_ERRORS = frozenset({159, 202, 203, 209, 210, 236, 241, 242, 243, 252, 319, 394, 425, 999, 1000})
 
 
-def open_store(url: str, *, for_reading: bool = False) -> Store:
+def open_store(url: str, *, for_reading: bool = False, wait_s: float = FOLDER_WAIT_S) -> Store:
     """The warehouse at `clickhouse://…` or `chdb:FOLDER`. A folder may be opened `for_reading` while another process
-    owns it: that one then answers. StoreRefused or StoreAway, with one line for a person."""
+    owns it: that one then answers; else it is waited for. StoreRefused or StoreAway, with one line for a person."""
     address = parse_address(url)
     if isinstance(address, FolderAddress):
-        return open_folder(Path(address.folder), for_reading=for_reading)
+        return open_folder(Path(address.folder), for_reading=for_reading, wait_s=wait_s)
     return ClickHouseStore(address)
 
 

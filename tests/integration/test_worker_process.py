@@ -34,13 +34,13 @@ def environment_of(deployment: Deployment, **variables: str) -> dict[str, str]:
     }
 
 
-def start(deployment: Deployment, log: Path, *command: str) -> subprocess.Popen[bytes]:
+def start(deployment: Deployment, log: Path, *command: str, **variables: str) -> subprocess.Popen[bytes]:
     """In an empty folder of its own, `cwd` beside the log."""
     arguments = command or (sys.executable, "-m", "pipeline", "worker")
     (log.parent / "cwd").mkdir(exist_ok=True)
     with log.open("ab") as stream:
         return subprocess.Popen(
-            arguments, env=environment_of(deployment), stdout=stream, stderr=stream, cwd=log.parent / "cwd"
+            arguments, env=environment_of(deployment, **variables), stdout=stream, stderr=stream, cwd=log.parent / "cwd"
         )
 
 
@@ -150,6 +150,9 @@ def test_killed_workers_leave_one_result_for_each_call(kafka: KafkaNode, topic_p
         ({"PSTN_TOPIC_PREFIX": "nothing-here."}, "pstn topics create"),
         ({"PSTN_ROLES": "cook"}, "PSTN_ROLES"),
         ({"PSTN_TABLES": "/nowhere"}, "/nowhere"),
+        ({"PSTN_ROLES": "loader", "PSTN_WAREHOUSE": "clickhouse://127.0.0.1:9/x"}, "127.0.0.1:9, database x does not"),
+        ({"PSTN_ROLES": "loader", "PSTN_WAREHOUSE": "ftp://x"}, "type clickhouse://HOST:PORT/DATABASE"),
+        ({"PSTN_ROLES": "loader", "PSTN_WAREHOUSE": "chdb:/dev/null/x"}, "no warehouse can be kept in /dev/null/x"),
     ],
 )
 def test_what_is_wrong_outside_is_one_line_and_exit_code_two(
