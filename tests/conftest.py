@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaNode]:
-    """A running Apache Kafka of one node: `.bootstrap`, `.pause()`, `.kill()`; who kills it restarts it."""
+    """A running Apache Kafka of one node: `.bootstrap`, `.pause()`, `.kill()`; who kills it restarts it.
+
+    `PSTN_TEST_KAFKA` names one that runs already, for tests that only need `.bootstrap` (`tests/sabotage.py`).
+    """
+    if bootstrap := os.environ.get("PSTN_TEST_KAFKA"):
+        yield SimpleNamespace(bootstrap=bootstrap)  # type: ignore[misc]
+        return
     try:
         node = KafkaNode().start()
     except KafkaUnavailable as missing:

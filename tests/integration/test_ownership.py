@@ -356,6 +356,8 @@ def test_a_commit_by_an_old_owner_fails_and_moves_nothing(kafka: KafkaNode, topi
             await old._consumer._coordinator.commit_offsets(
                 old._consumer._subscription.subscription.assignment, {mine: OffsetAndMetadata(3, "")}
             )
+        old.move(mine, 3)
+        await old.commit_moved()
         assert await new.committed(mine) == 70
         await old.stop()
         await new.stop()

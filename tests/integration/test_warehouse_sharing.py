@@ -45,10 +45,10 @@ def test_a_loader_waits_for_a_folder_that_is_taken_and_says_so_once(
         holder = open_folder(folder)
         worker = loader(deployment, folder_url, log)
         try:
-            await eventually(log.read_text, lambda text: "warehouse_folder_taken" in text)
+            await eventually(log.read_text, lambda text: "warehouse_folder_taken" in text, wait_s=90)
             await asyncio.sleep(1)
             holder.close()
-            await eventually(log.read_text, lambda text: "partitions_assigned" in text)
+            await eventually(log.read_text, lambda text: "partitions_assigned" in text, wait_s=90)
         finally:
             holder.close()
             worker.terminate()
@@ -71,7 +71,7 @@ def test_a_loader_whose_patience_is_over_ends_with_one_line_and_exit_code_two(
         env=environment_of(deployment, PSTN_ROLES="loader", PSTN_WAREHOUSE=folder_url),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     holder.close()
@@ -90,7 +90,7 @@ def test_a_worker_that_waits_for_a_folder_still_ends_at_once_when_told(
     async def run() -> None:
         deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
         worker = loader(deployment, folder_url, log)
-        await eventually(log.read_text, lambda text: "warehouse_folder_taken" in text)
+        await eventually(log.read_text, lambda text: "warehouse_folder_taken" in text, wait_s=90)
         asked_s = time.monotonic()
         worker.terminate()
         assert worker.wait(10) == 0, log.read_text()
@@ -110,14 +110,14 @@ def loaded(kafka: KafkaNode, topic_prefix: str, folder_url: str, tmp_path: Path)
         await deployment.open_accounts(["tenant-0"])
         await deployment.call("tenant-0", 5)
         async with deployment.worker():
-            await deployment.rated_when(5)
+            await deployment.rated_when(5, wait_s=90)
         return deployment
 
     deployment = asyncio.run(run())
     log = tmp_path / "log"
     worker = loader(deployment, folder_url, log)
     try:
-        waiting = CliRunner().invoke(app, reconcile_arguments(deployment, folder_url, 30))
+        waiting = CliRunner().invoke(app, reconcile_arguments(deployment, folder_url, 90))
         assert waiting.exit_code == 0, waiting.stdout + log.read_text()
     finally:
         worker.terminate()
@@ -185,4 +185,4 @@ def test_reconciling_leaves_the_folder_to_a_loader_while_it_waits(loaded: Deploy
 async def more_calls(deployment: Deployment) -> None:
     await deployment.call("tenant-0", 5)
     async with deployment.worker():
-        await deployment.rated_when(10)
+        await deployment.rated_when(10, wait_s=90)
