@@ -19,6 +19,7 @@ from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustSto
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
 from pipeline.debit import partition_io
+from pipeline.debit.init_io import initialise
 from pipeline.debit.restore_io import restore
 from pipeline.embedded.kafka_io import KafkaNode
 from tests.integration.ledger_harness import (
@@ -179,6 +180,26 @@ def test_partitions_added_later_stop_the_worker(kafka: KafkaNode, topic_prefix: 
         async with deployment.worker() as app:
             await asyncio.wait_for(app.stopping.wait(), 20)
             assert "the ledger was made with 3" in str(app.fatal) or "partitions were added" in str(app.fatal)
+
+    asyncio.run(run())
+
+
+def test_partitions_added_and_initialised_later_stop_the_worker_all_the_same(
+    kafka: KafkaNode, topic_prefix: str
+) -> None:
+    """Whoever adds partitions may type `pstn ledger init` as well: then every partition has a checkpoint, and only the
+    count inside the old ones tells that tenants have moved."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        for spec in specs_of(deployment.settings):
+            added = NewPartitions(deployment.settings.topic(spec.name), PARTITIONS + 1)
+            for future in deployment.admin.create_partitions([added]).values():
+                future.result()
+        await initialise(deployment.settings, partition_count=PARTITIONS + 1, topic_ids={})
+        async with deployment.worker() as app:
+            await asyncio.wait_for(app.stopping.wait(), 20)
+            assert "the ledger was made with 3" in str(app.fatal)
 
     asyncio.run(run())
 

@@ -117,8 +117,9 @@ def loaded(kafka: KafkaNode, topic_prefix: str, folder_url: str, tmp_path: Path)
     log = tmp_path / "log"
     worker = loader(deployment, folder_url, log)
     try:
+        asyncio.run(eventually(log.read_text, lambda text: "partitions_assigned" in text, wait_s=90))
         waiting = CliRunner().invoke(app, reconcile_arguments(deployment, folder_url, 90))
-        assert waiting.exit_code == 0, waiting.stdout + log.read_text()
+        assert waiting.exit_code == 0, waiting.output + log.read_text()
     finally:
         worker.terminate()
         worker.wait(10)
