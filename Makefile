@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled
 
-.PHONY: demo demo-kafka test test-quick payments-crash crash-test compiled bench lint servers clean
+.PHONY: demo demo-kafka test test-quick payments-crash crash-test compiled sabotage bench lint servers clean
 
 demo: .venv/installed
 	$(BIN)/pstn demo $(ARGS)
@@ -32,6 +32,13 @@ compiled: .venv/installed
 	deploy/build-compiled
 
 bench: compiled
+
+# Each remedy of docs/ownership.md is taken out in turn, and its test must fail.
+sabotage: .venv/installed
+	tests/install-servers kafka
+	$(BIN)/python tests/sabotage.py $(ARGS)
+
+bench: .venv/installed
 	tests/install-servers bench
 	$(COMPILED) $(BIN)/python benchmarks/stream.py $(ARGS)
 	$(COMPILED) $(BIN)/python benchmarks/rate.py

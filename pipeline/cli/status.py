@@ -29,6 +29,8 @@ def status(
     """Show partitions, owners, lag in records and seconds, rate, rejects and balances at zero. Ctrl-C ends it.
 
     It asks the brokers only, joins no group and moves no position: it may run anywhere, at any time.
+
+    Example: pstn status --once --format json
     """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     with one_line():
