@@ -123,10 +123,8 @@ async def read_books(
     topic = settings.topic(CREDIT_TABLE)
     numbers = await asyncio.to_thread(_partition_numbers, settings.bootstrap_servers, topic)
     clients = KafkaClients(settings)
-    consumer = clients.reader()
     patience = _Patience(deadline_s, say)
-    await consumer.start()
-    try:
+    async with clients.reading() as consumer:
         balances: list[Balance] = []
         partitions = []
         for number in numbers:
@@ -139,8 +137,6 @@ async def read_books(
             if is_counting_calls:
                 state = await _with_call_count(consumer, state, settings, len(numbers), patience)
             partitions.append(state)
-    finally:
-        await consumer.stop()
     return Books(balances, partitions)
 
 
