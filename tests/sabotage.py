@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _COPIED = ("pipeline", "tests", "schemas", "rating_tables", "deploy", "pyproject.toml")
 _TEST_FILE = "tests/integration/test_ownership.py"
 _RUN_S_MAX = 400
+_NOTICED = ("fails", "hangs")  # a test that never comes to its end has not passed
 _TESTS_FAILED = 1  # pytest's exit code; others mean that nothing was tested
 
 
@@ -178,7 +179,7 @@ def main(words: list[str]) -> int:
         for remedy in chosen:
             started_s = time.monotonic()
             verdict = _without(remedy, node.bootstrap)
-            unnoticed += verdict != "fails"
+            unnoticed += verdict not in _NOTICED
             seconds = time.monotonic() - started_s
             print(f"{verdict:>9}  {seconds:4.0f} s  {remedy.test}  without: {remedy.sentence}", flush=True)
     print(f"{len(chosen) - unnoticed} of {len(chosen)} remedies are noticed when they are missing")

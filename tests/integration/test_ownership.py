@@ -292,13 +292,16 @@ def test_a_fenced_partition_leaves_the_others_running(kafka: KafkaNode, topic_pr
         async with deployment.worker() as app:
             await deployment.open_accounts(list(tenants.values()))
             await eventually(lambda: [o.restore_count for o in owners_of(app).values()], lambda c: c == [1, 1, 1])
+            for tenant in tenants.values():
+                await deployment.call(tenant, 5)
+            await deployment.rated_when(15)
             thief = AIOKafkaProducer(
                 bootstrap_servers=kafka.bootstrap, transactional_id=f"{deployment.settings.group('ledger')}-1"
             )
             await thief.start()
             for tenant in tenants.values():
                 await deployment.call(tenant, 5)
-            rated = await deployment.rated_when(15)
+            rated = await deployment.rated_when(30)
             await thief.stop()
             assert {number: owner.restore_count for number, owner in owners_of(app).items()} == {0: 1, 1: 2, 2: 1}
             assert app.fatal is None
