@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from pipeline.base.ids import partition_of
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
+from pipeline.base.membership_io import Membership, Owner
 from pipeline.base.record import Effect
 from pipeline.base.resources_io import resource_path
 from pipeline.base.settings_io import Role, Settings
@@ -19,6 +21,8 @@ from pipeline.charge.tables_io import TableError, load_tables
 from pipeline.embedded.clickhouse_io import FOLDER_WAIT_S
 from pipeline.emit.customers import CustomersWrong
 from pipeline.emit.customers_io import CustomersFile
+from pipeline.emit.invoice.open_io import InvoiceBook
+from pipeline.emit.notify.open_io import ContactNotifier, is_delivering
 from pipeline.emit.notify.outbox_io import Notifier
 from pipeline.emit.pay.open_io import open_payments
 from pipeline.warehouse.load_io import Loader
@@ -30,13 +34,30 @@ log = structlog.get_logger(__name__)
 _FOLDER_POLL_S = 0.2
 
 
+class OwnerMaker(Protocol):
+    """A role that keeps a journal: it makes the owners of its partitions itself."""
+
+    @property
+    def topics(self) -> tuple[str, ...]: ...
+
+    def make_owner(self, number: int, membership: Callable[[], Membership]) -> Owner: ...
+
+
+class Opened(NamedTuple):
+    """What the roles do: an effect for each batch, or an owner of each partition."""
+
+    effects: dict[Role, Effect]
+    owned: dict[Role, OwnerMaker]
+
+
 @asynccontextmanager
 async def open_effects(
     roles: Sequence[Role], *, settings: Settings, clients: KafkaClients, partition_count: int
-) -> AsyncIterator[dict[Role, Effect]]:
+) -> AsyncIterator[Opened]:
     """The effects of `roles`, open until the block ends. WorkerMustStop when a setting is wrong or the warehouse away:
     the loader waits for one that goes away later, but a wrong address would never be noticed."""
     effects: dict[Role, Effect] = {}
+    owned: dict[Role, OwnerMaker] = {}
     try:
         customers = CustomersFile(settings.customers)
     except CustomersWrong as error:
@@ -52,7 +73,17 @@ async def open_effects(
                 raise WorkerMustStop(str(error)) from error
             effects["loader"] = Loader(store=store, tables=tables)
         if "notifier" in roles:
-            effects["notifier"] = Notifier(folder=settings.outbox)
+            if is_delivering(settings, customers):
+                contacts = ContactNotifier(settings=settings, customers=customers, clients=clients)
+                closing.push_async_callback(contacts.close)
+                await contacts.open()
+                owned["notifier"] = contacts
+            else:
+                effects["notifier"] = Notifier(folder=settings.outbox)
+        if "invoices" in roles:
+            owned["invoices"] = InvoiceBook(
+                settings=settings, customers=customers, clients=clients, partition_count=partition_count
+            )
         if "payments" in roles:
             producer = clients.plain_producer()
             await producer.start()
@@ -66,7 +97,7 @@ async def open_effects(
             effects["payments"] = open_payments(settings, customers, send_command)
         for effect in effects.values():
             closing.push_async_callback(effect.close)
-        yield effects
+        yield Opened(effects, owned)
 
 
 async def _open_warehouse(url: str) -> Store:
