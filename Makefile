@@ -31,14 +31,12 @@ crash-test: servers
 compiled: .venv/installed
 	deploy/build-compiled
 
-bench: compiled
-
 # Each remedy of docs/ownership.md is taken out in turn, and its test must fail.
 sabotage: .venv/installed
 	tests/install-servers kafka
 	$(BIN)/python tests/sabotage.py $(ARGS)
 
-bench: .venv/installed
+bench: compiled
 	tests/install-servers bench
 	$(COMPILED) $(BIN)/python benchmarks/stream.py $(ARGS)
 	$(COMPILED) $(BIN)/python benchmarks/rate.py

@@ -31,7 +31,9 @@ Tenant = Annotated[str | None, typer.Option(envvar="PSTN_TENANT", help="one tena
 @app.command("list")
 def list_(
     tenant: Tenant = None,
-    state: Annotated[Literal["waiting", "sent", "dead"] | None, typer.Option(show_default="all")] = None,
+    state: Annotated[
+        Literal["waiting", "sent", "dead"] | None, typer.Option(help="only notices in this state", show_default="all")
+    ] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="json: one object a line")] = "table",
     limit: Annotated[int, typer.Option(min=1, help="the last so many, in the table")] = 100,
     bootstrap: Bootstrap = None,
