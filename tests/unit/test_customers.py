@@ -51,6 +51,12 @@ def test_a_whole_file_is_read(tmp_path):
     assert load_customers(None).customer("x").contacts == ()
 
 
+def test_the_example_file_is_whole():
+    """Who copies it must not begin with an error."""
+    customers = load_customers(Path(__file__).resolve().parents[2] / "deploy" / "customers.example.toml")
+    assert [len(customer.contacts) for customer in customers.tenants.values()] == [2, 1, 1]
+
+
 WRONG = [
     ("[", "customers.toml: "),
     ("x = 1", "x: unknown; here may stand seller, tenant"),

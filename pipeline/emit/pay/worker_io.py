@@ -118,7 +118,7 @@ class PaymentWorker:
                 asked=state.attempt_number,
                 age_s=age_ms // 1000,
                 detail=getattr(result, "detail", ""),
-                hint="see docs/runbook.md, open payment" if age_ms >= _OPEN_ALARM_MS else None,
+                hint="see docs/runbook.md, PaymentOpen" if age_ms >= _OPEN_ALARM_MS else None,
             )
 
         retrying = AsyncRetrying(wait=self._wait, retry=retry_if_result(is_open), before_sleep=note)
@@ -135,7 +135,7 @@ class PaymentWorker:
             recharge_id=event.details.get("recharge_id"),
             tenant_id=event.tenant_id,
             failed_at=event.details["failed_at"],
-            hint="the money is booked; see docs/runbook.md, paid after failure",
+            hint="the money is booked; see docs/runbook.md, PaidAfterFailure",
         )
 
 
