@@ -34,6 +34,10 @@ _CHECKPOINT_INTERVAL_S = 10.0
 _PRODUCER_AGE_S_MAX = 6 * 3600  # as the ledger's
 
 
+class JournalLost(Exception):
+    """What the owner holds in memory is no longer what its journal says: it begins anew from the journal."""
+
+
 class JournalWriter:
     """Writes what a desk has changed; one transaction at a time."""
 
@@ -43,10 +47,13 @@ class JournalWriter:
         self._desk = desk
         self._timeout_s = timeout_s
         self._writing = asyncio.Lock()
+        self._has_failed = False
 
     async def write(self, *, is_due: bool = True) -> bool:
         """Returns when every change until now is committed; False: there was none, and no checkpoint `is_due`."""
         async with self._writing:
+            if self._has_failed:  # what that write lost would be missing under a checkpoint that says it was read
+                raise JournalLost("an earlier write of this owner failed")
             changes = self._desk.changes()
             if not changes and not is_due:
                 return False
@@ -54,7 +61,9 @@ class JournalWriter:
             now_ms = time.time_ns() // 1_000_000
             messages = [(key, value, now_ms, ()) for key, value in changes]
             place = (self._journal.topic, self._journal.partition)
+            self._has_failed = True
             await publish(self._producer, {place: messages}, timeout_s=self._timeout_s)
+            self._has_failed = False
             return True
 
 
@@ -194,20 +203,19 @@ class JournalOwner:
             except OffsetOutOfRangeError:
                 await self._seek(consumer, desk)
                 continue
+            positions = {self._name(place): await consumer.position(place) for place in self._inputs}
             await self._released.wait()
+            # No await from here to the offsets: `work` writes too, and events without their offsets come twice.
             for records in fetched.values():
                 taken = [Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"") for r in records]
                 desk.take(taken, time.time_ns() // 1_000_000)
                 metrics.EFFECTS_HANDLED.labels(self._role).inc(len(taken))
-            has_moved = False
-            for place in self._inputs:
-                next_offset = await consumer.position(place)
-                has_moved |= desk.progress.next_offsets.get(self._name(place)) != next_offset
-                desk.progress.next_offsets[self._name(place)] = next_offset
+            has_moved = desk.progress.next_offsets != positions
+            desk.progress.next_offsets = positions
             is_due = has_moved and time.monotonic() >= checkpoint_at_s
             if await writer.write(is_due=is_due):
                 checkpoint_at_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
-            told = Progress(self._told, await consumer.position(self._told))
+            told = Progress(self._told, positions[self._name(self._told)])
             self._progress[self._told] = told
             if has_moved:
                 self._membership().move(told.partition, told.next_offset)
