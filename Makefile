@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled
 
-.PHONY: demo demo-kafka test test-quick payments-crash crash-test compiled sabotage bench lint servers clean
+.PHONY: demo demo-kafka test test-quick payments-crash crash-test compiled sabotage bench fuzz lint servers clean
 
 demo: .venv/installed
 	$(BIN)/pstn demo $(ARGS)
@@ -41,6 +41,11 @@ bench: compiled
 	$(COMPILED) $(BIN)/python benchmarks/stream.py $(ARGS)
 	$(COMPILED) $(BIN)/python benchmarks/rate.py
 	$(BIN)/python benchmarks/authorize.py
+
+# SECONDS of all targets together; an hour before a release.
+SECONDS ?= 300
+fuzz: .venv/installed
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
