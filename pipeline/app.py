@@ -7,6 +7,7 @@ and commits do not hold money. `pstn worker` runs this app, and so does `faust -
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TextIO
 
 import faust
@@ -48,6 +49,8 @@ log = structlog.get_logger(__name__)
 # Every partition of every topic of a role may have one batch under way; the loader gathers them into one insert.
 _EFFECT_CONCURRENCY = 64
 _CHANNEL_SLICES_MAX = 64
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_MAPPED_BYTES_MIN = 1 << 20
 
 
 class _Boot(BootStrategy):  # type: ignore[misc]  # faust is untyped
@@ -253,6 +256,7 @@ async def run_worker(
     """Runs until SIGTERM, SIGINT or `app.stopping`. Raises what stopped it when that was not asked for."""
     app = create_app(settings)
     _calm_collector()
+    _give_memory_back()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, app.stopping.set)
@@ -288,6 +292,14 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
+
+
+def _give_memory_back() -> None:
+    """Large arrays go back to the system when they are freed. glibc would learn from the first ones to keep those of up
+    to 32 MiB in its heap, full of holes: 40 bytes instead of 26 for each call remembered. Elsewhere than on glibc:
+    nothing."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
 
 
 def configure_logging(settings: Settings, stream: TextIO = sys.stderr) -> None:

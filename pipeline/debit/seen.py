@@ -1,8 +1,9 @@
 """The ids of calls and commands that a partition has decided, for the length of the duplicate window.
 
-An entry is 25 bytes in sorted arrays: 12 of the id's digest, 8 of the content's, 4 of the deciding `now` within its
-UTC day, and some bits of a map. Days are kept apart, so that whole ones can be dropped; inside a day arrays are merged
-by size, so that a look-up asks few of them. What came last stays in a dict until there is enough of it for an array.
+An entry takes 23 bytes in sorted arrays and at most 6 bits of a map: 12 bytes of the id's digest, of which the first
+follows from its place, 8 of the content's, 4 of the deciding `now` within its UTC day. Days are kept apart, so that
+whole ones can be dropped; inside a day arrays are merged by size, so that a look-up asks few of them. What came last
+stays in a dict until there is enough of it for an array.
 Whether an entry is still inside the window is decided by `now`, never by what happens to be kept.
 """
 
@@ -19,9 +20,15 @@ from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
 
 ID_BYTES, CONTENT_BYTES, NOW_BYTES = 12, 8, 8
-RECENT_COUNT_MAX = 16_384
-"""Entries in the dict: about 3 MB. A larger one saves merges, a smaller one memory."""
-_ID = np.dtype([("head", ">u8"), ("tail", ">u4")])
+RECENT_COUNT_MAX = 4_096
+"""Entries in the dict: about 1 MB. A larger one saves merges, a smaller one memory."""
+# The first byte of a digest, the next four, and the other seven.
+_ID = np.dtype([("first", "u1"), ("middle", ">u4"), ("rest", "u1", 7)])
+_REST_BYTES = ID_BYTES - 5
+_CONTENT_AT, _NOW_AT, _ROW_BYTES = _REST_BYTES, _REST_BYTES + CONTENT_BYTES, _REST_BYTES + CONTENT_BYTES + 4
+_HEAD_BITS = 40
+Heads = NDArray[np.uint64]
+"""The first 40 bits of digests: what arrays are sorted by."""
 
 
 class Seen(NamedTuple):
@@ -43,73 +50,100 @@ def command_digests(tenant_id: str, command_id: str) -> tuple[bytes, bytes]:
     return blake2b(name, digest_size=ID_BYTES).digest(), bytes(CONTENT_BYTES)
 
 
-class _Run:
-    """Entries of one UTC day, sorted by the head of their id.
+def _heads_of(digests: NDArray[np.void]) -> Heads:
+    return digests["first"].astype(np.uint64) << np.uint64(32) | digests["middle"].astype(np.uint64)
 
-    A bitmap by the first bits of the heads (4 to 8 bits an entry) answers most look-ups of what is not here: a binary
+
+class _Run:
+    """Entries of one UTC day, sorted by the heads of their ids.
+
+    A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a binary
     search in millions of entries waits for memory at each step.
     """
 
-    __slots__ = ("_bitmap", "_shift", "contents", "day", "heads", "offsets_ms", "tails")
+    __slots__ = ("_bitmap", "_middles", "_rows", "_shift", "_starts", "day")
 
-    def __init__(
-        self,
-        day: int,
-        heads: NDArray[np.uint64],
-        tails: NDArray[np.uint32],
-        contents: NDArray[np.uint64],
-        offsets_ms: NDArray[np.uint32],
-    ) -> None:
+    def __init__(self, day: int, heads: Heads, rows: NDArray[np.uint8]) -> None:
+        """`rows`: for each entry the rest of its id, its content, its ms within the day (little-endian)."""
         order = np.argsort(heads, kind="stable")
+        heads = heads[order]
         self.day = day
-        self.heads, self.tails = heads[order], tails[order]
-        self.contents, self.offsets_ms = contents[order], offsets_ms[order]
-        bit_count = (4 * len(heads)).bit_length()
-        self._shift = np.uint64(64 - bit_count)
+        self._rows = rows[order]
+        self._middles = heads.astype(np.uint32)
+        firsts = np.arange(257, dtype=np.uint64) << np.uint64(32)
+        self._starts = np.searchsorted(heads, firsts).astype(np.uint32)
+        bit_count = (3 * len(heads)).bit_length()
+        self._shift = np.uint64(_HEAD_BITS - bit_count)
         bits = np.zeros(1 << bit_count, dtype=np.bool_)
-        bits[self.heads >> self._shift] = True
+        bits[heads >> self._shift] = True
         self._bitmap = np.packbits(bits, bitorder="little")
+
+    def __len__(self) -> int:
+        return len(self._middles)
+
+    @property
+    def byte_count(self) -> int:
+        """What the entries take in memory."""
+        return self._rows.nbytes + self._middles.nbytes + self._starts.nbytes + self._bitmap.nbytes
 
     @classmethod
     def of(cls, day: int, entries: Mapping[bytes, Seen]) -> _Run:
         ids = np.frombuffer(b"".join(entries), dtype=_ID)
-        seen = entries.values()
-        return cls(
-            day,
-            ids["head"].astype(np.uint64),
-            ids["tail"].astype(np.uint32),
-            np.frombuffer(b"".join([each.content for each in seen]), dtype=">u8").astype(np.uint64),
-            np.array([each.now_ms - day * MS_PER_DAY for each in seen], dtype=np.uint32),
-        )
+        rows = np.empty((len(ids), _ROW_BYTES), dtype=np.uint8)
+        rows[:, :_CONTENT_AT] = ids["rest"]
+        contents = np.frombuffer(b"".join([each.content for each in entries.values()]), dtype=np.uint8)
+        rows[:, _CONTENT_AT:_NOW_AT] = contents.reshape(-1, CONTENT_BYTES)
+        offsets_ms = np.array([each.now_ms - day * MS_PER_DAY for each in entries.values()], dtype="<u4")
+        rows[:, _NOW_AT:] = offsets_ms.view(np.uint8).reshape(-1, 4)
+        return cls(day, _heads_of(ids), rows)
 
     def merged(self, other: _Run) -> _Run:
-        return _Run(
-            self.day,
-            np.concatenate((self.heads, other.heads)),
-            np.concatenate((self.tails, other.tails)),
-            np.concatenate((self.contents, other.contents)),
-            np.concatenate((self.offsets_ms, other.offsets_ms)),
-        )
+        heads = np.concatenate((self._heads(), other._heads()))
+        return _Run(self.day, heads, np.concatenate((self._rows, other._rows)))
 
-    def find(self, heads: NDArray[np.uint64], tails: NDArray[np.uint32], found: dict[int, Seen]) -> None:
+    def find(self, heads: Heads, rests: Sequence[bytes], found: dict[int, Seen]) -> None:
         """Looks sorted heads up; notes the latest decision for the index of each that is here."""
         slots = heads >> self._shift
         bits = self._bitmap[slots >> np.uint64(3)] >> (slots & np.uint64(7)).astype(np.uint8)
         likely = np.nonzero(bits & 1)[0]
-        places = np.searchsorted(self.heads, heads[likely])
-        places[places == len(self.heads)] = 0
-        here = self.heads[places] == heads[likely]
-        for index, place in zip(likely[here].tolist(), places[here].tolist(), strict=True):
-            self._compare(index, place, int(heads[index]), int(tails[index]), found)
+        if not len(likely):
+            return
+        wanted = heads[likely]
+        places, ends = self._places(wanted)
+        here = places < ends
+        here[here] = self._middles[places[here]] == wanted[here].astype(np.uint32)
+        for index, place, end in zip(likely[here].tolist(), places[here].tolist(), ends[here].tolist(), strict=True):
+            self._compare(index, place, end, rests[index], found)
 
-    def _compare(self, index: int, place: int, head: int, tail: int, found: dict[int, Seen]) -> None:
+    def _places(self, heads: Heads) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the first entry with each head stands or would stand, and where those of its first byte end."""
+        firsts = (heads >> np.uint64(32)).astype(np.int64)
+        middles = heads.astype(np.uint32)
+        low, ends = self._starts[firsts].astype(np.int64), self._starts[firsts + 1].astype(np.int64)
+        high = ends.copy()
+        last = len(self) - 1
+        for _ in range(int((high - low).max()).bit_length()):
+            centre = (low + high) >> 1
+            is_before = self._middles[np.minimum(centre, last)] < middles
+            is_open = low < high
+            low = np.where(is_open & is_before, centre + 1, low)
+            high = np.where(is_open & ~is_before, centre, high)
+        return low, ends
+
+    def _compare(self, index: int, place: int, end: int, rest: bytes, found: dict[int, Seen]) -> None:
         """Goes through the entries with this head from the first one on."""
-        while place < len(self.heads) and self.heads[place] == head:
-            if self.tails[place] == tail:
-                now_ms = self.day * MS_PER_DAY + int(self.offsets_ms[place])
-                seen = Seen(now_ms, int(self.contents[place]).to_bytes(CONTENT_BYTES, "big"))
+        middle = self._middles[place]
+        while place < end and self._middles[place] == middle:
+            row = self._rows[place].tobytes()
+            if row.startswith(rest):
+                now_ms = self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little")
+                seen = Seen(now_ms, row[_CONTENT_AT:_NOW_AT])
                 found[index] = max(seen, found.get(index, seen))
             place += 1
+
+    def _heads(self) -> Heads:
+        firsts = np.repeat(np.arange(256, dtype=np.uint64), np.diff(self._starts))
+        return firsts << np.uint64(32) | self._middles
 
 
 class SeenCalls:
@@ -123,20 +157,25 @@ class SeenCalls:
         """Latest deciding `now` of an entry; what is older than this by more than `kept_ms` may be dropped."""
 
     def __len__(self) -> int:
-        return len(self._recent) + sum(len(run.heads) for run in self._runs)
+        return len(self._recent) + sum(map(len, self._runs))
+
+    @property
+    def settled_bytes(self) -> int:
+        """What the arrays take; besides them there is the dict of the newest."""
+        return sum(run.byte_count for run in self._runs)
 
     def look_up(self, ids: Sequence[bytes]) -> list[Seen | None]:
         """The latest decision about each id, or None; for a whole slice at once."""
         recent = self._recent.get
         answers = [recent(each) for each in ids]
         if self._runs and ids:
-            digests = np.frombuffer(b"".join(ids), dtype=_ID)
-            heads = digests["head"].astype(np.uint64)
+            heads = _heads_of(np.frombuffer(b"".join(ids), dtype=_ID))
             order = np.argsort(heads, kind="stable")
-            heads, tails = heads[order], digests["tail"].astype(np.uint32)[order]
+            heads = heads[order]
+            rests = [ids[place][-_REST_BYTES:] for place in order.tolist()]
             found: dict[int, Seen] = {}
             for run in self._runs:
-                run.find(heads, tails, found)
+                run.find(heads, rests, found)
             for index, seen in found.items():
                 place = int(order[index])
                 answers[place] = max(seen, answers[place] or seen)
@@ -178,7 +217,7 @@ class SeenCalls:
             self._join([run for run in self._runs if run.day == day])
 
     def _insert(self, run: _Run) -> None:
-        alike = [each for each in self._runs if each.day == run.day and len(each.heads) <= 2 * len(run.heads)]
+        alike = [each for each in self._runs if each.day == run.day and len(each) <= 2 * len(run)]
         self._runs.append(run)
         if alike:
             self._join([*alike, run])
