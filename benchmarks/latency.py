@@ -91,6 +91,15 @@ def highest(sent: list[tuple[int, int, int]]) -> dict[int, int]:
     return result
 
 
+def mean(port: int, name: str, label: str = "") -> float:
+    """Of a histogram of the worker."""
+    total, count = (
+        sum(value for labels, value in samples(port, f"{name}_{part}").items() if label in labels)
+        for part in ("sum", "count")
+    )
+    return total / max(1.0, count)
+
+
 def main() -> None:
     parser = options_parser(__doc__, 10_000)
     parser.add_argument("--seconds", type=float, default=60)
@@ -128,9 +137,15 @@ def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
         while time.monotonic() < until_s:
             looks.look()
             time.sleep(LOOK_INTERVAL_S)
+        behind = samples(port, "pstn_lag_seconds")
         sent = feeder.stop()
         looks.until(highest(sent), 120)
-        sizes = samples(port, "pstn_slice_records_sum"), samples(port, "pstn_slice_records_count")
+        steps = {
+            "slice_records": mean(port, "pstn_slice_records"),
+            "decide_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="decide"'),
+            "commit_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="commit"'),
+            "insert_ms": 1000 * mean(port, "pstn_warehouse_insert_seconds"),
+        }
     warm_from_ms = min(stamped_ms for _, _, stamped_ms in sent) + WARM_UP_S * 1000
     found_s = looks.latencies_s([call for call in sent if call[2] >= warm_from_ms])
     figures = {f"p{share}_ms": round(1000 * found_s[int(len(found_s) * share / 100)]) for share in (50, 90, 99, 99.9)}
@@ -147,7 +162,11 @@ def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
         **figures,
         "max_ms": round(1000 * found_s[-1]),
         "look_ms": round(1000 * statistics.median(looks.times_s), 1),
-        "slice_records": round(sum(sizes[0].values()) / max(1.0, sum(sizes[1].values())), 1),
+        **{name: round(value, 1) for name, value in steps.items()},
+        "lag_s_at_end": {
+            role: round(max((lag for labels, lag in behind.items() if f'role="{role}"' in labels), default=0.0), 2)
+            for role in ("ledger", "loader")
+        },
     }
     print(json.dumps(result))
 
