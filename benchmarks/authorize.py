@@ -1,10 +1,11 @@
 """`POST /v1/authorize` under a constant load: how long an answer takes.
 
-    python benchmarks/authorize.py [--seconds 20] [--rate 1000] [--connections 20]
+    python benchmarks/authorize.py [--seconds 20] [--rate 1000] [--connections 5]
 
 One `pstn api` process on the sandbox's broker, plain HTTP, connections kept open; the load is `hey`'s (a public tool,
-`apt-get install hey`): each of its workers sends at a constant rate and waits for its answer. Latencies are hey's own
-of every single request. CPU is that of the API's process. The last line is JSON.
+`apt-get install hey`): each of its workers sends at a constant rate and waits for its answer. Its workers' clocks tick
+together, so with c connections c requests come at one instant and the last of them waits for the others. Latencies are
+hey's own of every single request. CPU is that of the API's process. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--rate", type=int, default=1_000, help="requests a second, all connections together")
-    parser.add_argument("--connections", type=int, default=20)
+    parser.add_argument("--connections", type=int, default=5, help="hey's workers send together")
     options = parser.parse_args()
     if shutil.which("hey") is None:
         sys.exit("hey is missing: type `apt-get install hey`")

@@ -25,6 +25,9 @@ from pipeline.office.csv_users import FileRefused, parse_users
 from pipeline.office.statement import EntryRow, make_statement, problem_of
 from pipeline.office.statement_pdf_io import statement_pdf
 from pipeline.office.statement_text import statement_csv, statement_json
+from pipeline.web.command_log import CommandLog, command_id_of, is_same
+from pipeline.web.limits_io import RateLimit
+from pipeline.web.problem import Problem
 
 TERMS = Terms("US", "USD", "hold_usd", None, "prepaid", False, "DialoutCPCandPSTNInternational")
 SKUS = ("MCOPSTN1", "MCOPSTNPP")
@@ -238,3 +241,57 @@ def test_a_part_of_an_assignment_is_told_from_a_refusal_of_a_call() -> None:
     assert answer_of("c", "assign_licences", 1, 7, refusal).verdict is Verdict.PARTLY
     assert answer_of("c", "remove_user", 1, 7, refusal).verdict is Verdict.REJECTED
     assert answer_of("c", "remove_user", 1, 7, None).is_done
+
+
+@pytest.mark.parametrize("typed", ["1e3", "-5", "1,000.00", "0.0000001"])
+@pytest.mark.parametrize("command", ["fund add --amount {}", "fund auto --trigger 100 --amount {}"])
+def test_a_wrong_amount_is_refused_before_anything_is_asked_or_sent(command: str, typed: str) -> None:
+    """No broker is reached, and the person sees one line."""
+    from typer.testing import CliRunner
+
+    from pipeline.__main__ import cli
+
+    where = ("--tenant", "contoso", "--bootstrap", "127.0.0.1:9")
+    ended = CliRunner().invoke(cli, [*command.format(typed).split(), *where])
+    assert ended.exit_code == 2
+    assert ended.stderr.count("\n") == 1
+    assert f"--amount: {typed!r} is no amount" in ended.stderr
+
+
+def test_keys_of_two_tenants_are_two_commands_and_the_first_of_an_id_counts() -> None:
+    """`Idempotency-Key` is a client's own word; another client may use the same."""
+    assert command_id_of("a", "bc") != command_id_of("ab", "c")
+    assert len(command_id_of("a" * 64, "k" * 255)) <= 64
+    log = CommandLog()
+    name = command_id_of("A", "key")
+    first, second = logged(5, 100, name), logged(9, 200, name)
+    for each in (second, first, second):
+        log.take_command(each)
+    assert log.first(name) == first
+    assert log.answer(first, {first.partition: 5}).verdict is Verdict.PENDING
+    assert log.answer(first, {first.partition: 6}).verdict is Verdict.APPLIED
+    log.take_refusal(Refusal("currency_mismatch", "no", "A", name, first.partition, 5))
+    assert log.answer(first, {first.partition: 6}).reason == "currency_mismatch"
+    log.forget_before(201)
+    assert log.first(name) is None
+
+
+def test_what_the_server_fills_in_is_no_part_of_a_request() -> None:
+    """A retry that leaves the time open again is the same request; another amount is another."""
+    known = Command("c", "A", "add_funds", "me", {"amount_micros": 5, "purchased_at": 77, "reference": ""})
+    asked = {"amount_micros": 5, "purchased_at": None, "reference": ""}
+    assert is_same(asked, known, "add_funds")
+    assert not is_same(asked | {"amount_micros": 6}, known, "add_funds")
+    assert not is_same(asked | {"purchased_at": 78}, known, "add_funds")
+    assert not is_same(asked, known, "set_user")
+
+
+def test_a_callers_bucket_empties_and_is_his_own() -> None:
+    """One client's loop takes nothing from another."""
+    limit = RateLimit(1)
+    for _ in range(2):
+        limit.take("loop")
+    with pytest.raises(Problem) as refused:
+        limit.take("loop")
+    assert refused.value.status_code == 429
+    limit.take("other")
