@@ -1,0 +1,103 @@
+"""Commands of billing staff on Apache Kafka, whose transactions are real: pending, done, rejected, killed half-way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.embedded.kafka_io import KafkaNode
+from pipeline.office.audit_io import read_audit
+from tests.integration.ledger_harness import PARTITIONS, Deployment
+from tests.integration.test_worker_process import environment_of
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
+OPEN = ("account", "open", "--country", "US", "--tariff", "hold_usd", "--yes")
+USERS = 6_000
+
+
+def pstn(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = environment_of(deployment, PSTN_TENANT="contoso", COLUMNS="200")
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_command_without_a_worker_is_pending_and_typed_again_is_done_once(
+    kafka: KafkaNode, topic_prefix: str
+) -> None:
+    """Nobody must type it a third time out of doubt, and the money must be there once."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+
+        async def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return await asyncio.to_thread(pstn, deployment, *arguments)
+
+        waiting = await typed(*OPEN, "--wait", "1")
+        assert waiting.returncode == 3, waiting.stderr
+        assert "no worker has decided on it within 1 s" in waiting.stderr
+        assert waiting.stderr.count("\n") == 2, "what would happen, and how it ended"
+        async with deployment.worker():
+            opened = await typed(*OPEN)
+            assert opened.returncode == 0, opened.stderr
+            fund = ("fund", "add", "--amount", "12.50", "--yes", "--id", "wire-1")
+            assert (await typed(*fund)).returncode == 0
+            again = await typed(*fund)
+            assert (again.returncode, "nothing done again" in again.stdout) == (0, True), again.stderr
+            refused = await typed("fund", "add", "--amount", "1", "--currency", "EUR", "--yes")
+            assert refused.returncode == 1
+            assert "rejected, nothing changed: currency_mismatch: the account is in USD" in refused.stderr
+            shown = json.loads((await typed("account", "show", "--format", "json")).stdout)
+        assert shown["balance_micros"] == 12_500_000
+        lines = await read_audit(deployment.settings, partition_count=PARTITIONS, tenant_id="contoso")
+        results = [(line.command.kind, line.answer.verdict.value) for line in lines]
+        assert results == [
+            ("open_account", "applied"),
+            ("open_account", "applied"),
+            ("add_funds", "applied"),
+            ("add_funds", "rejected"),
+        ]
+        assert all(line.command.issued_by.startswith("cli:") for line in lines)
+
+    asyncio.run(run())
+
+
+def test_an_assignment_that_is_killed_half_way_is_taken_up_by_typing_it_again(
+    kafka: KafkaNode, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A laptop that is closed must not leave a state that nobody knows."""
+    file, report = tmp_path / "users.csv", tmp_path / "report.csv"
+    file.write_text("user_id,add\n" + "".join(f"u{n},MCOPSTN1 MCOPSTNPP\n" for n in range(USERS)))
+    assign = ("licences", "assign", "--file", str(file), "--create", "--yes", "--report", str(report))
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        async with deployment.worker():
+            opened = await asyncio.to_thread(pstn, deployment, *OPEN)
+            assert opened.returncode == 0, opened.stderr
+            env = environment_of(deployment, PSTN_TENANT="contoso")
+            first = subprocess.Popen([sys.executable, "-m", "pipeline", *assign], env=env, stderr=subprocess.DEVNULL)
+            deadline_s = time.monotonic() + 90
+            while len(await deployment.read("account-commands")) < 500 and first.poll() is None:
+                assert time.monotonic() < deadline_s
+            first.send_signal(signal.SIGKILL)
+            first.wait(10)
+            ended = await asyncio.to_thread(pstn, deployment, *assign)
+            assert ended.returncode == 0, ended.stderr
+            last = await asyncio.to_thread(pstn, deployment, *assign)
+            assert f"{USERS:,} as they should be; nothing to do" in last.stdout
+            users = await asyncio.to_thread(pstn, deployment, "user", "list", "--format", "json", "--limit", "100000")
+        found = json.loads(users.stdout)
+        assert {user["user_id"] for user in found} == {f"u{n}" for n in range(USERS)}
+        assert {tuple(user["licences"]) for user in found} == {("MCOPSTN1", "MCOPSTNPP")}
+        results = [line.rsplit(",", 1)[1] for line in report.read_text().split()[1:]]
+        assert set(results) <= {"set up", "unchanged"}
+        assert len(results) == USERS
+
+    asyncio.run(run())
