@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled
 
-.PHONY: demo demo-kafka test test-quick payments-crash crash-test compiled sabotage bench fuzz lint servers clean
+.PHONY: demo demo-kafka test test-quick payments-crash crash-test loader-kills compiled sabotage bench fuzz lint servers clean
 
 demo: .venv/installed
 	$(BIN)/pstn demo $(ARGS)
@@ -36,11 +36,17 @@ sabotage: .venv/installed
 	tests/install-servers kafka
 	$(BIN)/python tests/sabotage.py $(ARGS)
 
+# 200 kills of the loader and of ClickHouse, then every row counted; the figures are in docs/reliability.md.
+loader-kills: servers
+	$(BIN)/python -m tests.loader_kills $(ARGS)
+
 bench: compiled
+	tests/install-servers
 	tests/install-servers bench
 	$(COMPILED) $(BIN)/python benchmarks/stream.py $(ARGS)
 	$(COMPILED) $(BIN)/python benchmarks/rate.py
 	$(BIN)/python benchmarks/authorize.py
+	$(BIN)/python benchmarks/warehouse.py
 
 # SECONDS of all targets together; an hour before a release.
 SECONDS ?= 300

@@ -28,6 +28,7 @@ from pipeline.cli.doctor import doctor
 from pipeline.cli.explain import explain
 from pipeline.cli.purge import purge
 from pipeline.cli.rate import rate
+from pipeline.cli.reconcile import reconcile
 from pipeline.cli.refund import refund
 from pipeline.cli.sandbox import sandbox
 from pipeline.cli.simulate import simulate
@@ -54,6 +55,7 @@ cli.command()(explain)
 cli.add_typer(report.app, name="report")
 cli.add_typer(warehouse.app, name="warehouse")
 cli.add_typer(rejected.app, name="rejected")
+cli.command()(reconcile)
 cli.command()(purge)
 cli.add_typer(advise.app, name="advise")
 cli.add_typer(tables.app, name="tables")

@@ -17,7 +17,8 @@ UNBALANCED_SHOWN_MAX = 100
 
 class PartitionState(NamedTuple):
     """What a partition's checkpoint says. `call_count_*`: results that its CDRs must have given (None: not counted);
-    a CDR on a partition that is not its tenant's may have been forwarded or rejected, hence two bounds."""
+    a CDR on a partition that is not its tenant's may have been forwarded or rejected, hence two bounds. Only rows
+    beyond `after_seq` are compared; none of them has a broker's time before `after_ms` (0: everything is compared)."""
 
     partition: int
     ledger_epoch: int
@@ -26,10 +27,12 @@ class PartitionState(NamedTuple):
     first_offset_cdrs: int = 0
     call_count_min: int | None = None
     call_count_max: int | None = None
+    after_seq: int = 0
+    after_ms: int = 0
 
 
 class Balance(NamedTuple):
-    """A tenant's balance as the credit table has it."""
+    """A tenant's balance as the credit table has it; or by how much it has moved since an earlier comparison."""
 
     tenant_id: str
     currency: str
@@ -37,7 +40,7 @@ class Balance(NamedTuple):
 
 
 class LedgerTotals(NamedTuple):
-    """Sums of a tenant's postings in the warehouse; the last two are of calls alone, as positive amounts."""
+    """Sums of a tenant's postings of a month; `debited` and `postpaid` are of calls alone, as positive amounts."""
 
     tenant_id: str
     currency: str
@@ -45,16 +48,18 @@ class LedgerTotals(NamedTuple):
     credits_micros: int
     debited_micros: int
     postpaid_micros: int
+    month: str = ""
 
 
 class RatedTotals(NamedTuple):
-    """Sums of a tenant's rated calls in the warehouse."""
+    """Sums of a tenant's rated calls that the ledger applied in a month."""
 
     tenant_id: str
     currency: str
     call_count: int
     debited_micros: int
     postpaid_micros: int
+    month: str = ""
 
 
 class UnbalancedEntry(NamedTuple):
@@ -124,20 +129,29 @@ def compare(warehouse: Warehouse, balances: Iterable[Balance], partitions: Seque
 
 
 def _tenant_differences(warehouse: Warehouse, by_tenant: Mapping[str, Balance]) -> list[Difference]:
-    ledger = {(total.tenant_id, total.currency): total for total in warehouse.ledger}
-    rated = {(total.tenant_id, total.currency): total for total in warehouse.rated}
-    expected = {(balance.tenant_id, balance.currency): balance.balance_micros for balance in by_tenant.values()}
+    """Balances by tenant, the rest by tenant and month."""
+    ledger = {(total.tenant_id, total.month, total.currency): total for total in warehouse.ledger}
+    rated = {(total.tenant_id, total.month, total.currency): total for total in warehouse.rated}
+    balances = {(balance.tenant_id, balance.currency): balance.balance_micros for balance in by_tenant.values()}
+    credits: dict[tuple[str, str], int] = {}
+    for total in warehouse.ledger:
+        key = (total.tenant_id, total.currency)
+        credits[key] = credits.get(key, 0) + total.credits_micros
     found = []
-    for key in sorted(ledger.keys() | rated.keys() | expected.keys()):
-        entries = ledger.get(key, LedgerTotals(*key, 0, 0, 0, 0))
-        calls = rated.get(key, RatedTotals(*key, 0, 0, 0))
+    for tenant, month, currency in sorted(ledger.keys() | rated.keys()):
+        entries = ledger.get((tenant, month, currency), LedgerTotals(tenant, currency, 0, 0, 0, 0))
+        calls = rated.get((tenant, month, currency), RatedTotals(tenant, currency, 0, 0, 0))
+        subject = f"{tenant} {month}".rstrip()
         checks = (
             ("postings of a tenant sum to zero", 0, entries.all_micros),
-            ("balance = postings to credits", expected.get(key, 0), entries.credits_micros),
             ("debits of calls = usage entries", calls.debited_micros, entries.debited_micros),
             ("post-paid of calls = post-paid entries", calls.postpaid_micros, entries.postpaid_micros),
         )
-        found += [Difference(what, key[0], key[1], should, does) for what, should, does in checks if should != does]
+        found += [Difference(what, subject, currency, should, does) for what, should, does in checks if should != does]
+    for tenant, currency in sorted(balances.keys() | credits.keys()):
+        should, does = balances.get((tenant, currency), 0), credits.get((tenant, currency), 0)
+        if should != does:
+            found.append(Difference("balance = postings to credits", tenant, currency, should, does))
     return found
 
 
@@ -167,18 +181,17 @@ def ledger_sql(partitions: Sequence[PartitionState]) -> str:
     sum(amount_micros),
     sumIf(amount_micros, account LIKE 'credits:%'),
     -sumIf(amount_micros, kind = 'usage' AND account LIKE 'credits:%'),
-    -sumIf(amount_micros, kind = 'postpaid_usage' AND account = 'receivable:postpaid')
-FROM ledger_entries FINAL
-WHERE {_applied(partitions)}
-GROUP BY tenant_id, currency
-ORDER BY tenant_id, currency"""
+    -sumIf(amount_micros, kind = 'postpaid_usage' AND account = 'receivable:postpaid'),
+    {_month_of("occurred_at_ms")} AS month
+FROM {entry_rows(partitions)}
+GROUP BY tenant_id, currency, month
+ORDER BY tenant_id, currency, month"""
 
 
 def unbalanced_sql(partitions: Sequence[PartitionState]) -> str:
     """Rows of UnbalancedEntry, the first UNBALANCED_SHOWN_MAX."""
     return f"""SELECT tenant_id, entry_id, sum(amount_micros) AS sum_micros
-FROM ledger_entries FINAL
-WHERE {_applied(partitions)}
+FROM {entry_rows(partitions)}
 GROUP BY tenant_id, entry_id
 HAVING sum_micros != 0
 ORDER BY tenant_id, entry_id
@@ -187,28 +200,75 @@ LIMIT {UNBALANCED_SHOWN_MAX}"""
 
 def rated_sql(partitions: Sequence[PartitionState]) -> str:
     """Rows of RatedTotals; duplicates took nothing and count as results, not as calls."""
-    return f"""SELECT tenant_id, currency, countIf(outcome != 'duplicate'), sum(debited_micros), sum(postpaid_micros)
-FROM rated_calls FINAL
-WHERE {_applied(partitions)}
-GROUP BY tenant_id, currency
-ORDER BY tenant_id, currency"""
+    return f"""SELECT
+    tenant_id,
+    currency,
+    countIf(outcome != 'duplicate'),
+    sum(debited_micros),
+    sum(postpaid_micros),
+    {_month_of("received_at_ms")} AS month
+FROM {call_rows(partitions)}
+GROUP BY tenant_id, currency, month
+ORDER BY tenant_id, currency, month"""
 
 
 def results_sql(partitions: Sequence[PartitionState], cdr_topic: str) -> str:
     """Rows of ResultCount: what CDRs gave, rated or rejected."""
-    topic = literal(cdr_topic)
     return f"""SELECT source_partition, count(), uniqExact(source_offset)
 FROM (
-    SELECT source_partition, source_offset
-    FROM rated_calls FINAL
-    WHERE source_topic = {topic} AND {_applied(partitions)} AND {_kept(partitions)}
-    UNION ALL
-    SELECT source_partition, source_offset
-    FROM rejected_cdrs FINAL
-    WHERE source_topic = {topic} AND {_applied(partitions)} AND {_kept(partitions)}
+{result_places_sql(partitions, cdr_topic)}
 ) AS results
 GROUP BY source_partition
 ORDER BY source_partition"""
+
+
+def result_places_sql(partitions: Sequence[PartitionState], cdr_topic: str) -> str:
+    """Partition and offset of the CDR of each result, of those that the topic still has."""
+    topic = literal(cdr_topic)
+    return f"""SELECT source_partition, source_offset
+FROM {call_rows(partitions)}
+WHERE source_topic = {topic} AND {_kept(partitions)}
+UNION ALL
+SELECT source_partition, source_offset
+FROM {reject_rows(partitions)}
+WHERE source_topic = {topic} AND {_kept(partitions)}"""
+
+
+_PLACE = "source_topic, source_partition, source_offset, ledger_epoch, applied_seq"
+
+
+def call_rows(partitions: Sequence[PartitionState]) -> str:
+    """Rated calls to be compared, each once, as a subquery."""
+    columns = f"tenant_id, start_time, received_at_ms, currency, outcome, debited_micros, postpaid_micros, {_PLACE}"
+    key = "tenant_id, start_time, ledger_epoch, source_partition, applied_seq"
+    return _rows("rated_calls", columns, key, "received_at", partitions)
+
+
+def entry_rows(partitions: Sequence[PartitionState]) -> str:
+    """Postings of ledger entries to be compared, each once, as a subquery."""
+    columns = f"tenant_id, entry_id, kind, occurred_at, occurred_at_ms, currency, account, amount_micros, {_PLACE}"
+    key = "tenant_id, occurred_at, ledger_epoch, source_partition, applied_seq, entry_index, posting_index"
+    return _rows("ledger_entries", f"{columns}, entry_index, posting_index", key, "occurred_at", partitions)
+
+
+def reject_rows(partitions: Sequence[PartitionState]) -> str:
+    """Rejects to be compared, each once, as a subquery."""
+    key = "tenant_id, received_at, ledger_epoch, source_partition, applied_seq, source_topic, source_offset"
+    return _rows("rejected_cdrs", f"tenant_id, received_at, {_PLACE}", key, "received_at", partitions)
+
+
+def _rows(table: str, columns: str, key: str, time: str, partitions: Sequence[PartitionState]) -> str:
+    """FINAL reads the whole table. What is new is little: read by its time, each key once."""
+    applied = _applied(partitions)
+    if not partitions or not all(state.after_ms for state in partitions):
+        return f"(SELECT {columns} FROM {table} FINAL WHERE {applied}) AS compared"
+    after_ms = min(state.after_ms for state in partitions)
+    since = f"{time} >= toDateTime({after_ms // 1000}, 'UTC')"
+    return f"(SELECT {columns} FROM {table} PREWHERE {since} WHERE {applied} LIMIT 1 BY {key}) AS compared"
+
+
+def _month_of(instant_ms: str) -> str:
+    return f"substring(toString(toDate(toUInt16(intDiv({instant_ms}, 86400000)))), 1, 7)"
 
 
 # Rows of the loader itself have no place in the ledger's order.
@@ -216,12 +276,13 @@ UNREADABLE_SQL = "SELECT count() FROM rejected_cdrs FINAL WHERE applied_seq = 0"
 
 
 def _applied(partitions: Sequence[PartitionState]) -> str:
-    """Rows of the present ledgers, up to their checkpoints."""
+    """Rows of the present ledgers beyond what was compared before, up to their checkpoints."""
     if not partitions:
         return "0"
     owners = ", ".join(f"({state.partition}, {state.ledger_epoch})" for state in partitions)
     last = _by_partition(partitions, [state.applied_seq for state in partitions])
-    return f"(source_partition, ledger_epoch) IN ({owners}) AND applied_seq > 0 AND applied_seq <= {last}"
+    after = _by_partition(partitions, [state.after_seq for state in partitions])
+    return f"(source_partition, ledger_epoch) IN ({owners}) AND applied_seq > {after} AND applied_seq <= {last}"
 
 
 def _kept(partitions: Sequence[PartitionState]) -> str:

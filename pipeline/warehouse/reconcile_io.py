@@ -25,16 +25,25 @@ from pipeline.warehouse.reconcile import (
     ResultCount,
     UnbalancedEntry,
     Warehouse,
-    compare,
     ledger_sql,
     rated_sql,
     results_sql,
     unbalanced_sql,
 )
+from pipeline.warehouse.reconcile_since import (
+    Agreed,
+    Position,
+    against_ledger_sql,
+    judge,
+    more_than_one_result_sql,
+    narrowed,
+    places_of_partition_sql,
+)
 from pipeline.warehouse.store import Store
 
 FORWARDED_HEADER = "forwarded-from"
 _WAREHOUSE_POLL_S = 0.5
+_POSITIONS_MAX = 100
 _LIST_TIMEOUT_S = 15
 # With no patience at all a slow broker must still be read.
 _STALL_S_MIN = 5.0
@@ -61,6 +70,14 @@ class _Patience:
             )
 
 
+class Compared(NamedTuple):
+    """`agreed`: what the next comparison may begin at, None when the books differ; `positions`: where they do."""
+
+    outcome: Outcome
+    agreed: Agreed | None
+    positions: list[Position]
+
+
 class Books(NamedTuple):
     """What the topics say."""
 
@@ -74,22 +91,27 @@ async def reconcile(
     *,
     is_counting_calls: bool = True,
     wait_s: float,
+    since: Agreed | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> Compared:
     """Compares until the books agree or `wait_s` is over: a worker that was killed may have left a transaction open in
-    the credit table, and the loader may still be on its way to the checkpoints. `say` is told what is waited for.
+    the credit table, and the loader may still be on its way to the checkpoints. With `since` only what came after that
+    agreement is read. `say` is told what is waited for.
 
     Raises PartitionStalled, WorkerMustStop, BrokerUnreachable, KafkaError, StoreAway or StoreRefused.
     """
+    taken_at_ms = time.time_ns() // 1_000_000
     deadline_s = time.monotonic() + wait_s
-    books = await read_books(settings, is_counting_calls=is_counting_calls, deadline_s=deadline_s, say=say)
+    books = await read_books(settings, is_counting_calls=is_counting_calls, since=since, deadline_s=deadline_s, say=say)
     is_waiting = False
     while True:
         warehouse = await asyncio.to_thread(read_warehouse, store, books.partitions, settings.topic(CDRS))
-        outcome = compare(warehouse, books.balances, books.partitions)
+        outcome, agreed = judge(books.balances, books.partitions, warehouse, since=since, taken_at_ms=taken_at_ms)
+        if not outcome.differences:
+            return Compared(outcome, agreed, [])
         left_s = deadline_s - time.monotonic()
-        if not outcome.differences or left_s <= 0:
-            return outcome
+        if left_s <= 0:
+            return Compared(outcome, None, await find_positions(store, settings, books.partitions, outcome))
         if not is_waiting:
             is_waiting = True
             say(f"the warehouse is not as far as the ledger: waiting up to {left_s:.0f} s for the loader")
@@ -115,11 +137,12 @@ async def read_books(
     settings: Settings,
     *,
     is_counting_calls: bool = True,
+    since: Agreed | None = None,
     deadline_s: float = 0.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Books:
     """Balances and checkpoints of every partition; with `is_counting_calls` the results that its CDRs must have given
-    are counted too, which reads the whole topic of CDRs."""
+    are counted too, which reads the topic of CDRs, from `since` on."""
     topic = settings.topic(CREDIT_TABLE)
     numbers = await asyncio.to_thread(_partition_numbers, settings.bootstrap_servers, topic)
     clients = KafkaClients(settings)
@@ -133,7 +156,7 @@ async def read_books(
             checkpoint = latest.get(CHECKPOINT_KEY)
             if checkpoint is None:
                 raise WorkerMustStop(f"{topic} partition {number} has no checkpoint: type `pstn ledger init`")
-            state = state_of(number, checkpoint)
+            state = narrowed(state_of(number, checkpoint), since)
             if is_counting_calls:
                 state = await _with_call_count(consumer, state, settings, len(numbers), patience)
             partitions.append(state)
@@ -202,30 +225,92 @@ async def _with_call_count(
     patience: _Patience,
 ) -> PartitionState:
     """Counts the CDRs below the checkpoint that are still kept, and which of them may have gone elsewhere."""
-    partition = TopicPartition(settings.topic(CDRS), state.partition)
-    start = (await consumer.beginning_offsets([partition]))[partition]
+    start = await _first_offset(consumer, state, settings)
     staying, doubtful = 0, 0
 
-    def take(records: list[ConsumerRecord]) -> None:
+    def take(record: ConsumerRecord) -> None:
         nonlocal staying, doubtful
+        if _is_of_another(record, partition_count):
+            doubtful += 1
+        else:
+            staying += 1
+
+    await _each_cdr(consumer, state, settings, start, take, patience)
+    return state._replace(first_offset_cdrs=start, call_count_min=staying, call_count_max=staying + doubtful)
+
+
+async def _first_offset(consumer: AIOKafkaConsumer, state: PartitionState, settings: Settings) -> int:
+    """Of the CDRs to be compared that the topic still has."""
+    partition = TopicPartition(settings.topic(CDRS), state.partition)
+    return int(max((await consumer.beginning_offsets([partition]))[partition], state.first_offset_cdrs))
+
+
+async def _each_cdr(
+    consumer: AIOKafkaConsumer,
+    state: PartitionState,
+    settings: Settings,
+    start: int,
+    take: Callable[[ConsumerRecord], None],
+    patience: _Patience,
+) -> None:
+    def take_all(records: list[ConsumerRecord]) -> None:
         for record in records:
-            if record.offset >= state.next_offset_cdrs:
-                continue
-            if _is_of_another(record, partition_count):
-                doubtful += 1
-            else:
-                staying += 1
+            if record.offset < state.next_offset_cdrs:
+                take(record)
 
     await read_to_end(
         consumer,
-        partition,
+        TopicPartition(settings.topic(CDRS), state.partition),
         start_offset=start,
         end_offset=state.next_offset_cdrs,
         stall_s=patience.left_s(),
-        take=take,
+        take=take_all,
         on_still=patience.told,
     )
-    return state._replace(first_offset_cdrs=start, call_count_min=staying, call_count_max=staying + doubtful)
+
+
+async def find_positions(
+    store: Store, settings: Settings, partitions: list[PartitionState], outcome: Outcome
+) -> list[Position]:
+    """Where the books differ: the records of the log, as far as one can say, at most _POSITIONS_MAX of each kind."""
+    cdrs = settings.topic(CDRS)
+    kinds = {difference.what for difference in outcome.differences}
+    found: list[Position] = []
+
+    def rows(sql: str) -> list[Any]:
+        return list(store.query(sql).rows)
+
+    if any(kind.startswith(("debits", "post-paid")) for kind in kinds):
+        sql = against_ledger_sql(partitions, _POSITIONS_MAX)
+        found += [Position._make(("call and entry", *row)) for row in await asyncio.to_thread(rows, sql)]
+    if "one result for each CDR" in kinds:
+        sql = more_than_one_result_sql(partitions, cdrs, _POSITIONS_MAX)
+        doubled = await asyncio.to_thread(rows, sql)
+        found += [
+            Position._make(("several results of one CDR", "", "", cdrs, number, offset, 1, count))
+            for number, offset, count in doubled
+        ]
+    if "rated calls and rejects = applied CDRs" in kinds:
+        for state in partitions:
+            have = {int(row[0]) for row in await asyncio.to_thread(rows, places_of_partition_sql(state, cdrs))}
+            missing = await _missing(settings, state, len(partitions), have)
+            found += [Position("CDR without a result", "", "", cdrs, state.partition, each, 1, 0) for each in missing]
+    return found
+
+
+async def _missing(settings: Settings, state: PartitionState, partition_count: int, have: set[int]) -> list[int]:
+    """Offsets of CDRs that stay on the partition and have no result, the first ones."""
+    missing: list[int] = []
+
+    def take(record: ConsumerRecord) -> None:
+        is_wanted = record.offset not in have and not _is_of_another(record, partition_count)
+        if is_wanted and len(missing) < _POSITIONS_MAX:
+            missing.append(record.offset)
+
+    async with KafkaClients(settings).reading() as consumer:
+        start = await _first_offset(consumer, state, settings)
+        await _each_cdr(consumer, state, settings, start, take, _Patience(0.0, lambda line: None))
+    return missing
 
 
 def _is_of_another(record: ConsumerRecord, partition_count: int) -> bool:

@@ -49,7 +49,7 @@ def _as_it_is(values: Values) -> Values:
 
 
 def _empty_for_null(values: Values) -> Values:
-    return ["" if value is None else value for value in values] if None in values else values
+    return [value or "" for value in values]
 
 
 def _joined(values: Values) -> Values:

@@ -25,20 +25,20 @@ _KILLS = 4
 _DEADLINE_S = 60
 
 
-def expected_rows() -> dict[str, int]:
-    kinds = [offset % 8 for offset in range(log.RECORD_COUNT)]
+def expected_rows(record_count: int) -> dict[str, int]:
+    kinds = [offset % 8 for offset in range(record_count)]
     calls = sum(kind < 4 for kind in kinds)
     entries = sum(4 <= kind < 7 for kind in kinds)
     return {
         "rated_calls": log.PARTITION_COUNT * calls,
         "ledger_entries": log.PARTITION_COUNT * entries * 2,
-        "rejected_cdrs": log.PARTITION_COUNT * (log.RECORD_COUNT - calls - entries),
+        "rejected_cdrs": log.PARTITION_COUNT * (record_count - calls - entries),
     }
 
 
-def assert_complete(store: Store) -> None:
+def assert_complete(store: Store, record_count: int = log.RECORD_COUNT) -> None:
     """Every row of the log once: by count, by identity, and by sums that one row more or less would change."""
-    for table, expected in expected_rows().items():
+    for table, expected in expected_rows(record_count).items():
         [(found,)] = store.query(f"SELECT count() FROM {table} FINAL").rows
         assert found == expected, table
     [(calls, places, seconds)] = single(
@@ -47,7 +47,7 @@ def assert_complete(store: Store) -> None:
     )
     assert calls == places
     assert seconds == 61 * calls
-    offsets = sum(offset for offset in range(log.RECORD_COUNT) if 4 <= offset % 8 < 7)
+    offsets = sum(offset for offset in range(record_count) if 4 <= offset % 8 < 7)
     [(credits,)] = single(store, "SELECT sum(amount_micros) FROM ledger_entries FINAL WHERE account = 'credits:lot-1'")
     assert credits == -log.PARTITION_COUNT * offsets
 
@@ -56,10 +56,10 @@ def single(store: Store, sql: str) -> list[Any]:
     return list(store.query(sql).rows)
 
 
-def started_loader(url: str, folder: Path) -> subprocess.Popen[str]:
+def started_loader(url: str, folder: Path, record_count: int = log.RECORD_COUNT) -> subprocess.Popen[str]:
     """A loader process that has opened the warehouse."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.warehouse_loader_process", url, str(folder)],
+        [sys.executable, "-m", "tests.integration.warehouse_loader_process", url, str(folder), str(record_count)],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -1,5 +1,6 @@
-"""A loader over a made-up log, to be killed: `python -m tests.integration.warehouse_loader_process URL FOLDER`.
+"""A loader over a made-up log, to be killed.
 
+`python -m tests.integration.warehouse_loader_process URL FOLDER [RECORDS]`.
 Like the worker it hands batches of several partitions to the loader and writes down its position after that. FOLDER
 holds a file for each partition: its next offset.
 """
@@ -46,11 +47,11 @@ def shipped_tables() -> Tables:
     return load_tables(resource_path("rating_tables"))
 
 
-async def load(url: str, folder: Path) -> None:
+async def load(url: str, folder: Path, record_count: int = RECORD_COUNT) -> None:
     store = open_store(url)
     loader = Loader(store=store, tables=shipped_tables(), gather_s=0.02)
     print("ready", flush=True)
-    await asyncio.gather(*(_load_partition(loader, folder, number) for number in range(PARTITION_COUNT)))
+    await asyncio.gather(*(_load_partition(loader, folder, number, record_count) for number in range(PARTITION_COUNT)))
     await loader.close()
     store.close()
 
@@ -61,10 +62,10 @@ def position_of(folder: Path, partition: int) -> int:
     return int(position.read_text()) if position.exists() else 0
 
 
-async def _load_partition(loader: Loader, folder: Path, partition: int) -> None:
+async def _load_partition(loader: Loader, folder: Path, partition: int, record_count: int) -> None:
     position = folder / f"position-{partition}"
-    while (offset := position_of(folder, partition)) < RECORD_COUNT:
-        batch = [record_at(partition, offset + index) for index in range(min(_BATCH_RECORDS, RECORD_COUNT - offset))]
+    while (offset := position_of(folder, partition)) < record_count:
+        batch = [record_at(partition, offset + index) for index in range(min(_BATCH_RECORDS, record_count - offset))]
         await loader.handle(batch)
         print("inserted", flush=True)
         await asyncio.sleep(0.03)  # the moment between the insert and the commit
@@ -74,4 +75,4 @@ async def _load_partition(loader: Loader, folder: Path, partition: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(load(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(load(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])))
