@@ -76,13 +76,13 @@ def _delays(store: Store, chosen: Chosen) -> dict[str, list[int]]:
 FROM (
     SELECT
         tenant_id, `details.value`[indexOf(`details.name`, 'recharge_id')] AS recharge_id,
-        if(kind = 'recharge_requested', occurred_at_ms, 9223372036854775807) AS asked,
-        if(kind = 'recharge_succeeded', occurred_at_ms, 0) AS paid
+        if(kind = 'recharge_requested', occurred_at_ms, toInt64(9223372036854775807)) AS asked,
+        if(kind = 'recharge_succeeded', occurred_at_ms, toInt64(0)) AS paid
     FROM account_events FINAL
     WHERE {timed_condition(chosen, "occurred_at")} AND kind IN ('recharge_requested', 'recharge_succeeded')
 ) AS events
 GROUP BY tenant_id, recharge_id
-HAVING max(paid) > 0 AND min(asked) < 9223372036854775807"""
+HAVING max(paid) > 0 AND min(asked) < toInt64(9223372036854775807)"""
     found: dict[str, list[int]] = {}
     for tenant_id, delay in _rows(store, sql):
         found.setdefault(tenant_id, []).append(int(delay))

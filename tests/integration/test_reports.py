@@ -20,12 +20,15 @@ from typer.testing import CliRunner, Result
 from pipeline.base.resources_io import resource_path
 from pipeline.cli.report import app
 from pipeline.warehouse.chosen import EVERYTHING, Chosen, parse_period
+from pipeline.warehouse.funding_io import pasts
 from pipeline.warehouse.migrations import parse_migration
 from pipeline.warehouse.reports import REPORTS, report_sql, view_sql
+from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.usage import USAGE_COLUMNS
 from tests.report_world import fill
+from tests.warehouse_records import EPOCH_MS, account_event, consumed
 
 MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
 D = Decimal
@@ -268,3 +271,20 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(world_url: str, argumen
     result = run(*arguments, "--warehouse", world_url)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
     assert words in result.stderr
+
+
+def test_advice_on_funding_reads_demand_delays_and_todays_setting(world: Store) -> None:
+    """Debits and what was refused for want of money, by the hour, up to the last call of anybody."""
+    events = [
+        account_event(40, tenant_id="t1", kind=kind, details={"recharge_id": "r"}, occurred_at=EPOCH_MS + delay_ms)
+        for kind, delay_ms in (("recharge_requested", 0), ("recharge_succeeded", 2 * 3_600_000))
+    ]
+    for block in blocks_of([consumed("account_event", each) for each in events[:1]]):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    paid = events[1] | {"event_index": 1}
+    for block in blocks_of([consumed("account_event", paid)]):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    [past] = pasts(world, Chosen("t1"))
+    assert (past.demand[0], past.demand[-1], sum(past.demand)) == (26_000 + 70_000 + 50_000, 26_000, 172_000)
+    assert len(past.demand) == 31 * 24 + 1
+    assert past.delay_hours == 2
