@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -89,4 +90,7 @@ def _check_options(
 
 for _report in REPORTS.values():
     _command(_report)
-app.command("reconcile")(reconcile)
+# The name it had first.
+app.command(
+    "reconcile", help=inspect.cleandoc(reconcile.__doc__ or "").replace("pstn reconcile", "pstn report reconcile")
+)(reconcile)
