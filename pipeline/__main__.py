@@ -1,76 +1,79 @@
-"""The command line: `pstn …`."""
+"""The command line: `pstn …`. A command's module is imported when it is asked for: together they take seconds."""
 
 from __future__ import annotations
 
-import typer
+from importlib import import_module
 
-from pipeline.cli import (
-    account,
-    advise,
-    fund,
-    invoice,
-    ledger,
-    licences,
-    notices,
-    policy,
-    rejected,
-    report,
-    tables,
-    token,
-    topics,
-    user,
-    warehouse,
-)
-from pipeline.cli.api import api
-from pipeline.cli.audit import audit
-from pipeline.cli.demo import demo
-from pipeline.cli.doctor import doctor
-from pipeline.cli.explain import explain
-from pipeline.cli.purge import purge
-from pipeline.cli.rate import rate
-from pipeline.cli.reconcile import reconcile
-from pipeline.cli.refund import refund
-from pipeline.cli.sandbox import sandbox
-from pipeline.cli.simulate import simulate
-from pipeline.cli.status import status
-from pipeline.cli.tick import tick
-from pipeline.cli.worker import worker
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+# In the order of the help page. The module `pipeline.cli.<name>` holds `app`, a group, or a function of that name.
+COMMANDS = [
+    "topics",
+    "ledger",
+    "demo",
+    "sandbox",
+    "worker",
+    "status",
+    "doctor",
+    "simulate",
+    "rate",
+    "explain",
+    "report",
+    "warehouse",
+    "rejected",
+    "reconcile",
+    "purge",
+    "advise",
+    "tables",
+    "account",
+    "fund",
+    "licences",
+    "user",
+    "policy",
+    "invoice",
+    "notices",
+    "refund",
+    "api",
+    "token",
+    "audit",
+    "tick",
+]
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own context
+        return COMMANDS
+
+    def get_command(self, ctx: typer.Context, name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"pipeline.cli.{name}")
+        command: TyperCommand | TyperGroup
+        if hasattr(module, "app"):
+            command = typer.main.get_group(module.app)
+        else:
+            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            app.command()(getattr(module, name))
+            found = typer.main.get_command(app)
+            assert isinstance(found, TyperCommand)
+            command = found
+        command.name = name
+        return command
+
 
 cli = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A streaming rating pipeline for telephone calls. First time? `pstn demo` shows all of it on this machine.",
 )
-cli.add_typer(topics.app, name="topics")
-cli.add_typer(ledger.app, name="ledger")
-cli.command()(demo)
-cli.command()(sandbox)
-cli.command()(worker)
-cli.command()(status)
-cli.command()(doctor)
-cli.command()(simulate)
-cli.command()(rate)
-cli.command()(explain)
-cli.add_typer(report.app, name="report")
-cli.add_typer(warehouse.app, name="warehouse")
-cli.add_typer(rejected.app, name="rejected")
-cli.command()(reconcile)
-cli.command()(purge)
-cli.add_typer(advise.app, name="advise")
-cli.add_typer(tables.app, name="tables")
-cli.add_typer(account.app, name="account")
-cli.add_typer(fund.app, name="fund")
-cli.add_typer(licences.app, name="licences")
-cli.add_typer(user.app, name="user")
-cli.add_typer(policy.app, name="policy")
-cli.add_typer(invoice.app, name="invoice")
-cli.add_typer(notices.app, name="notices")
-cli.command()(refund)
-cli.command()(api)
-cli.add_typer(token.app, name="token")
-cli.command()(audit)
-cli.command()(tick)
+
+
+@cli.callback()
+def pstn() -> None:
+    pass
 
 
 def main() -> None:

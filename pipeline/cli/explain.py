@@ -164,10 +164,3 @@ def as_json(call: RatedCall, explanation: Explanation, *, is_replayed: bool) -> 
         "not_in_the_record": explanation.not_known,
         "rated_call": to_json(call),
     }
-
-
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-app.command()(explain)
-
-if __name__ == "__main__":
-    app()

@@ -192,10 +192,3 @@ def _show(summary: _Summary) -> None:
 
 def _money(micros_of: Counter[str]) -> str:
     return ", ".join(f"{format_micros(micros)} {name}" for name, micros in sorted(micros_of.items()) if micros)
-
-
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-app.command()(rate)
-
-if __name__ == "__main__":
-    app()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.rate import app
+from pipeline.__main__ import cli
 
 EXAMPLES = Path(__file__).parent.parent / "golden" / "examples"
 OUTPUTS = ("rated_calls", "account_events", "ledger_entries", "rejected", "accounts")
@@ -40,7 +40,7 @@ def test_the_worked_examples_of_the_contract_come_out_as_written(name: str, tmp_
     """Each was worked out by hand from the contract's sentences; the folder's name says which."""
     folder = EXAMPLES / name
     arguments = [str(folder / "scenario.jsonl"), "--tables", str(EXAMPLES / "tables"), "--out", str(tmp_path)]
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(cli, ["rate", *arguments])
     assert result.exit_code == 0, result.output
     for output in OUTPUTS:
         expected, actual = records(folder / f"{output}.jsonl"), records(tmp_path / f"{output}.jsonl")

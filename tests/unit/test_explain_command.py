@@ -9,8 +9,8 @@ import product
 import pytest
 from typer.testing import CliRunner, Result
 
+from pipeline.__main__ import cli
 from pipeline.base.rules import Rules
-from pipeline.cli.explain import app
 from pipeline.cli.explain_io import as_line, call_from_json, calls_of_warehouse
 from pipeline.emit.outputs import RatedCall
 from pipeline.warehouse.rows import blocks_of
@@ -29,7 +29,7 @@ def rated(tmp_path: Path) -> Path:
 
 
 def explain(*arguments: object, text: str | None = None, tables: Path = product.TABLES) -> Result:
-    result = CliRunner().invoke(app, [str(each) for each in arguments] + ["--tables", str(tables)], input=text)
+    result = CliRunner().invoke(cli, ["explain", *map(str, arguments), "--tables", str(tables)], input=text)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result
 

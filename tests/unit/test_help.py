@@ -15,7 +15,10 @@ from pipeline.__main__ import cli
 def commands(command: typer.core.TyperCommand, path: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
     """Every page of help, by what a person types."""
     if isinstance(command, typer.core.TyperGroup):
-        for name, inner in command.commands.items():
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None, name
             yield from commands(inner, f"{path} {name}")
     else:
         yield path, command

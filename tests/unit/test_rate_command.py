@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.rate import app
+from pipeline.__main__ import cli
 from tests.ledger_world import TABLES
 
 EXAMPLES = TABLES.parent
@@ -22,7 +22,7 @@ GOOD = '{"at": "2026-03-01T10:00:00Z", "cdr": {}}'
 
 
 def rate(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(each) for each in arguments] + ["--tables", str(TABLES)])
+    result = CliRunner().invoke(cli, ["rate", *map(str, arguments), "--tables", str(TABLES)])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.stdout, result.stderr
 
@@ -191,14 +191,14 @@ def test_a_tick_stands_for_one_record_in_every_partition(tmp_path: Path):
 def test_a_missing_file_and_a_bad_table_are_one_line(tmp_path: Path):
     """Never a traceback."""
     assert rate(tmp_path / "nothing.jsonl")[0] == 2
-    result = CliRunner().invoke(app, [str(SPLIT), "--tables", str(tmp_path)])
+    result = CliRunner().invoke(cli, ["rate", str(SPLIT), "--tables", str(tmp_path)])
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
 
 
 def test_a_summary_says_why_the_first_of_each_kind_was_rejected(monkeypatch: pytest.MonkeyPatch):
     """Scenarios on tables that do not know their tariff are all rejected: a bare count teaches nobody."""
     monkeypatch.setenv("COLUMNS", "150")
-    result = CliRunner().invoke(app, [str(SPLIT)])  # with the tables that are shipped
+    result = CliRunner().invoke(cli, ["rate", str(SPLIT)])  # with the tables that are shipped
     assert result.exit_code == 0
     assert "hold_usd" in result.stdout and "tenant_unknown" in result.stdout
 
@@ -214,5 +214,5 @@ def test_files_that_are_histories_of_their_own_are_pointed_out():
 def test_a_variable_of_the_deployment_names_the_tables(monkeypatch: pytest.MonkeyPatch):
     """The worker and `pstn rate` beside it must price from the same folder."""
     monkeypatch.setenv("PSTN_TABLES", str(TABLES))
-    result = CliRunner().invoke(app, [str(SPLIT)])
+    result = CliRunner().invoke(cli, ["rate", str(SPLIT)])
     assert "split" in result.stdout
