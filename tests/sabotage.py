@@ -197,7 +197,19 @@ def _without(remedy: Remedy, bootstrap: str) -> str:
         if text.count(remedy.old) != 1:
             return "not found"
         path.write_text(text.replace(remedy.old, remedy.new), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"{_TEST_FILE}::{remedy.test}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "--tb=native",
+            "-p",
+            "no:hypothesispytest",  # it is imported for the summary of a failure, which may exhaust the stack
+            "-p",
+            "no:cacheprovider",
+            f"{_TEST_FILE}::{remedy.test}",
+        ]
         try:
             ended = subprocess.run(
                 command,
