@@ -64,7 +64,7 @@ REMEDIES = (
         "pipeline/base/check_io.py",
         "if state.partition_count != partition_count:",
         "if False:",
-        "test_partitions_added_and_initialised_later_stop_the_worker_all_the_same",
+        "test_partitions_added_later_are_noticed_by_the_owners_of_the_old_ones",
     ),
     Remedy(
         "Each start compares the partition counts of all topics",

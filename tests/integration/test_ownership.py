@@ -14,12 +14,12 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from pipeline.app import make_ledger
 from pipeline.base import metrics_io
 from pipeline.base.check_io import specs_of
-from pipeline.base.ids import partition_of
+from pipeline.base.ids import CHECKPOINT_KEY, partition_of
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
 from pipeline.debit import partition_io
-from pipeline.debit.init_io import initialise
+from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.restore_io import restore
 from pipeline.embedded.kafka_io import KafkaNode
 from tests.integration.ledger_harness import (
@@ -184,11 +184,9 @@ def test_partitions_added_later_stop_the_worker(kafka: KafkaNode, topic_prefix: 
     asyncio.run(run())
 
 
-def test_partitions_added_and_initialised_later_stop_the_worker_all_the_same(
-    kafka: KafkaNode, topic_prefix: str
-) -> None:
-    """Whoever adds partitions may type `pstn ledger init` as well: then every partition has a checkpoint, and only the
-    count inside the old ones tells that tenants have moved."""
+def test_partitions_added_later_are_noticed_by_the_owners_of_the_old_ones(kafka: KafkaNode, topic_prefix: str) -> None:
+    """The new partition, which has no checkpoint, may be another worker's: here it has one, so that only the count in
+    the old checkpoints can tell that tenants have moved."""
 
     async def run() -> None:
         deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
@@ -196,7 +194,12 @@ def test_partitions_added_and_initialised_later_stop_the_worker_all_the_same(
             added = NewPartitions(deployment.settings.topic(spec.name), PARTITIONS + 1)
             for future in deployment.admin.create_partitions([added]).values():
                 future.result()
-        await initialise(deployment.settings, partition_count=PARTITIONS + 1, topic_ids={})
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
+        await producer.start()
+        checkpoint = Checkpoint(0, 0, 0, 0, PARTITIONS + 1, {}, 0).encode()
+        table = deployment.settings.topic("credit-table")
+        await producer.send_and_wait(table, checkpoint, key=CHECKPOINT_KEY, partition=PARTITIONS)
+        await producer.stop()
         async with deployment.worker() as app:
             await asyncio.wait_for(app.stopping.wait(), 20)
             assert "the ledger was made with 3" in str(app.fatal)
