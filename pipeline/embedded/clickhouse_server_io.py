@@ -17,6 +17,8 @@ from xml.sax.saxutils import escape
 
 from clickhouse_driver import Client, errors
 
+from pipeline.embedded.watch_io import Watch
+
 # While the server starts, each refused connection would be logged with a traceback.
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
@@ -72,6 +74,7 @@ class ClickHouseServer:
         self.folder = folder.resolve()
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: Watch | None = None
 
     @staticmethod
     def executable() -> str | None:
@@ -98,12 +101,14 @@ class ClickHouseServer:
                 cwd=self.folder,
                 start_new_session=True,  # a Ctrl-C at the terminal is for who started it, who then stops it
             )
+        self._watch = Watch(self._process.pid)
         self._wait_until_it_answers(self._process)
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL when that does not end it."""
         if self._process is None:
             return
+        self._unwatch()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(_STOP_TIMEOUT_S)
@@ -114,6 +119,7 @@ class ClickHouseServer:
     def kill(self) -> None:
         """SIGKILL: no flush, no goodbye."""
         if self._process is not None:
+            self._unwatch()
             self._process.kill()
             self._process.wait()
             self._process = None
@@ -130,6 +136,11 @@ class ClickHouseServer:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline_s = time.monotonic() + _START_TIMEOUT_S

@@ -27,6 +27,8 @@ from typing import Self
 
 from confluent_kafka.admin import AdminClient
 
+from pipeline.embedded.watch_io import Watch
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 POM = REPOSITORY / "tests" / "kafka" / "pom.xml"
 JARS = REPOSITORY / ".cache" / "kafka-jars"
@@ -69,11 +71,6 @@ _LOG4J = """\
   <Loggers><Root level="WARN"><AppenderRef ref="file"/></Root></Loggers>
 </Configuration>
 """
-
-
-# Waits until its standard input ends, which the death of this process brings about however it dies; then no server
-# and no folder is left behind.
-_WATCH = 'read -r _; kill -9 "$0" 2>/dev/null; [ -z "$1" ] || rm -rf "$1"'
 
 
 class KafkaUnavailable(RuntimeError):
@@ -149,7 +146,7 @@ class KafkaNode:
         self._heap_mib = heap_mib
         self._jars = jars
         self._process: subprocess.Popen[bytes] | None = None
-        self._watch: subprocess.Popen[bytes] | None = None
+        self._watch: Watch | None = None
         atexit.register(self.close)
 
     @property
@@ -181,10 +178,7 @@ class KafkaNode:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the worker first; the node ends after it
             )
-        remove = str(self.folder) if self._is_folder_ours else ""
-        self._watch = subprocess.Popen(
-            ["sh", "-c", _WATCH, str(self._process.pid), remove], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._watch = Watch(self._process.pid, str(self.folder) if self._is_folder_ours else "")
         self._await_ready()
         return self
 
@@ -271,8 +265,7 @@ class KafkaNode:
     def _end(self, how: signal.Signals) -> None:
         process = self._process
         if self._watch is not None:
-            self._watch.kill()
-            self._watch.communicate()
+            self._watch.end()
             self._watch = None
         if process is None:
             return
