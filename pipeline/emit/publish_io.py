@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 
 from pipeline.base.reject import InvariantBroken
 
@@ -27,22 +27,28 @@ async def publish(
 ) -> None:
     """Writes messages by (topic, partition) in one transaction. Raises unless it is known to be committed."""
     await producer.begin_transaction()
+    futures: list[asyncio.Future[object]] = []
     try:
         async with asyncio.timeout(timeout_s):
-            futures: list[asyncio.Future[object]] = []
             for (topic, partition), messages in outputs.items():
-                futures += await _send(producer, topic, partition, messages)
+                await _send(producer, topic, partition, messages, futures)
             await asyncio.gather(*futures)
             await producer.commit_transaction()
+    except IllegalOperation as error:
+        await _abort(producer)
+        raise _cause(futures) or error from None
     except BaseException:
         await _abort(producer)
         raise
 
 
 async def _send(
-    producer: AIOKafkaProducer, topic: str, partition: int, messages: Iterable[Message]
-) -> list[asyncio.Future[object]]:
-    futures = []
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    messages: Iterable[Message],
+    futures: list[asyncio.Future[object]],
+) -> None:
     batch = producer.create_batch()
     for message in messages:
         if not _append(batch, message):
@@ -54,7 +60,12 @@ async def _send(
     if batch.record_count():
         batch.close()
         futures.append(await producer.send_batch(batch, topic, partition=partition))
-    return futures
+
+
+def _cause(futures: Iterable[asyncio.Future[object]]) -> BaseException | None:
+    """Why there is no transaction any more: a fence that the batches before have heard of."""
+    errors = [future.exception() for future in futures if future.done() and not future.cancelled()]
+    return next((error for error in errors if error is not None), None)
 
 
 def _append(batch: Any, message: Message) -> bool:  # aiokafka is untyped

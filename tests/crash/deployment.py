@@ -124,8 +124,8 @@ class Role:
         return found
 
     def owned(self) -> list[int]:
-        """Partitions, as it said last."""
-        lines = self.said(0, "partitions_assigned")
+        """Partitions, as it said last since it was started."""
+        lines = self.said(self.started_at, "partitions_assigned")
         return list(lines[-1]["owned"]) if lines else []
 
 

@@ -341,7 +341,7 @@ def input_trimmed_ahead(deployment: Deployment, dice: random.Random, say: Say) -
     for worker in deployment.workers:
         mark = worker.mark()
         worker.start()
-        ended = wait_until(lambda worker=worker: not worker.is_running, 60)  # type: ignore[misc]
+        ended = wait_until(lambda worker=worker: not worker.is_running, 300)  # type: ignore[misc]
         worker.is_wanted = False
         if ended and worker.exit_code == 2 and "were deleted before they were applied" in worker.text_since(mark):
             say(f"{worker.name} stopped and said so")

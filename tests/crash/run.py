@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ def _bring_about(deployment: Deployment, kinds: list[str], dice: random.Random, 
     for index, kind in enumerate(kinds):
         fault = FAULTS[kind]
         lasts_s = max(fault.lasts_s, deployment.options.broker_stop_s if kind == "broker_stopped" else 0)
-        traffic.allow(quota, lasts_s + 2)
+        traffic.allow(quota, lasts_s + 4)
+        time.sleep(dice.uniform(1, 2))  # so that the fault meets slices under way
         fault.bring_about(deployment, dice, lambda text, kind=kind: transcript.say(f"{kind}: {text}"))  # type: ignore[misc]
         outcome.faults[kind] += 1
         if not deployment.recovered():

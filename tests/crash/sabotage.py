@@ -16,6 +16,9 @@ from pipeline.base.kafka_io import KafkaClients
 from pipeline.debit import partition_io
 from pipeline.emit import publish_io
 
+# Between the two transactions of a slice: long beside a slice, so that one of a few kills falls into it.
+_BETWEEN_S = 0.3
+
 
 def skips_the_fence() -> None:
     """Each owner has a transactional id of its own, so the previous owner can still write."""
@@ -41,16 +44,17 @@ def does_not_await_the_batches() -> None:
     """Commits whatever became of the batches: aiokafka does not mind one that the broker refused."""
     honest = publish_io._send
 
-    async def send(*arguments: Any) -> list[asyncio.Future[object]]:
-        for future in await honest(*arguments):
+    async def send(producer: Any, topic: str, partition: int, messages: Any, futures: list[Any]) -> None:
+        unawaited: list[Any] = []
+        await honest(producer, topic, partition, messages, unawaited)
+        for future in unawaited:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return []
 
     publish_io._send = send
 
 
 def writes_the_checkpoint_apart() -> None:
-    """The state in one transaction, the checkpoint in the next."""
+    """The state in one transaction, the checkpoint in the next: a kill in between applies the slice twice."""
     honest = publish_io.publish
 
     async def publish(producer: Any, outputs: Any, *, timeout_s: float) -> None:
@@ -60,9 +64,10 @@ def writes_the_checkpoint_apart() -> None:
         kept = {place: list(messages) for place, messages in outputs.items()}
         state = {place: [m for m in messages if not is_checkpoint(place, m)] for place, messages in kept.items()}
         apart = {place: [m for m in messages if is_checkpoint(place, m)] for place, messages in kept.items()}
-        for part in (state, apart):
+        for pause_s, part in ((0, state), (_BETWEEN_S, apart)):
             some = {place: messages for place, messages in part.items() if messages}
             if some:
+                await asyncio.sleep(pause_s)
                 await honest(producer, some, timeout_s=timeout_s)
 
     partition_io.publish = publish
