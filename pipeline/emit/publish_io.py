@@ -34,11 +34,12 @@ async def publish(
                 await _send(producer, topic, partition, messages, futures)
             await asyncio.gather(*futures)
             await producer.commit_transaction()
-    except IllegalOperation as error:
+    except BaseException as error:
+        for future in futures:  # what nobody awaits any more would be logged, with a traceback each
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
         await _abort(producer)
-        raise _cause(futures) or error from None
-    except BaseException:
-        await _abort(producer)
+        if isinstance(error, IllegalOperation):
+            raise _cause(futures) or error from None
         raise
 
 
