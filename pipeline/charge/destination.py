@@ -12,8 +12,8 @@ from typing import NamedTuple
 from pipeline.cdr.numbering import look_up
 from pipeline.charge.tables import Deck, Match, RateRow, Tables
 
-REMEMBERED_COUNT_MAX = 65_536
-"""Answers kept: 65,536 numbers at about 500 bytes are 32 MB. What is remembered changes no answer."""
+REMEMBERED_COUNT_MAX = 16_384
+"""Answers kept: 16,384 numbers at about 500 bytes are 8 MB. What is remembered changes no answer."""
 
 _e164 = re.compile(r"\+(?=[0-9*]{1,15}\Z)[0-9]+\**\Z").match
 NO_MATCH = Match(None, False)

@@ -33,7 +33,7 @@ from pipeline.debit.stored import (
     peek_due_at,
 )
 
-DECODED_COUNT_MAX = 3_000
+DECODED_COUNT_MAX = 1_000
 """Decoded records of a kind in one partition: account and user take 3 kB so, encoded 0.8 kB."""
 _MONTH_PART, _LOT_PART, _REFUND_PART = "pools", "lot", "refund"
 _Pair = tuple[str, str]
