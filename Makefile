@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled
 
-.PHONY: demo demo-kafka test test-quick payments-crash crash-test loader-kills compiled sabotage bench fuzz lint servers clean
+.PHONY: demo demo-kafka test test-quick payments-crash crash-test loader-kills compiled sabotage bench mutants fuzz lint servers clean
 
 demo: .venv/installed
 	$(BIN)/pstn demo $(ARGS)
@@ -52,6 +52,10 @@ bench: compiled
 SECONDS ?= 300
 fuzz: .venv/installed
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+# 3,000 small changes of the charging core, each of which a test must notice: about an hour. Survivors: docs/mutants.md.
+mutants: .venv/installed
+	$(BIN)/mutmut run $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
