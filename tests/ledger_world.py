@@ -103,6 +103,11 @@ class World:
         return self.apply("cdr", default | fields, at)
 
     @property
+    def record_count(self) -> int:
+        """Records that the credit table holds of all tenants."""
+        return sum(ledger.state.record_count for ledger in self.offline._ledgers)
+
+    @property
     def account(self) -> dict[str, object]:
         return next(line for line in self.offline.accounts() if line["tenant_id"] == "A")
 

@@ -1,6 +1,12 @@
-"""A plugin for `make mutants`: mutmut asks an item for its id by a name that pytest has given up."""
+"""A plugin for `make mutants`, which runs every mutant in a fork of one process.
+
+mutmut asks an item for its id by a name that pytest has given up; and what the process remembers of the sound code
+(answers of `lru_cache`) would hide a mutant.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import pytest
 
@@ -8,3 +14,11 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item._nodeid = item.nodeid  # type: ignore[attr-defined]
+
+
+def pytest_sessionstart() -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pipeline."):
+            for found in vars(module).values():
+                if hasattr(found, "cache_clear"):
+                    found.cache_clear()

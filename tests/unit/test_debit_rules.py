@@ -123,6 +123,16 @@ def test_d8_funds_that_the_overdraft_swallows_leave_an_empty_lot():
     assert balance(world) == -45_000
 
 
+def test_d8_a_single_micro_unit_is_above_zero():
+    """It keeps the service, its end is announced, and it restores the service."""
+    world = payg()
+    world.funds(10_501)
+    assert kinds(world.call()) == []
+    assert kinds(world.call()) == ["balance_zero", "service_suspended"]
+    assert kinds(world.funds(10_500, command_id="one")) == ["funds_added", "service_restored"]
+    assert balance(world) == 1
+
+
 def test_d8_what_started_before_the_suspension_is_still_debited():
     """Started the millisecond before: debited; at that instant: unpaid."""
     world = payg()
@@ -268,6 +278,16 @@ def test_a_call_is_refunded_once_in_400_days():
     assert refused(world.refund("k2", 0, 5, at="2027-04-06T00:00:00.001Z")) is None
     assert refused(world.refund("k2", 0, 5)) == "already_refunded"
     assert refused(world.refund("k1", 0, 5)) is None
+
+
+def test_refunds_that_are_forgotten_leave_no_record():
+    """Else an account that refunds often would grow for ever."""
+    world = payg()
+    for usage_id in ("k1", "k2", "k3"):
+        world.refund(usage_id, 0, 5)
+    held = world.record_count
+    world.refund("k4", 0, 5, at="2027-04-07T00:00:00Z")
+    assert world.record_count == held - 2
 
 
 def test_months_of_which_no_call_can_come_any_more_are_dropped():
