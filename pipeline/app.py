@@ -291,7 +291,7 @@ def _calm_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 50, 100)
+    gc.set_threshold(200_000, 10, 20)
 
 
 def _give_memory_back() -> None:

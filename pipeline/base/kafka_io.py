@@ -17,7 +17,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from pipeline.base.settings_io import Settings
 
 # What a consumer holds undecoded, for each of two inputs of each partition; a larger batch comes all the same.
-PARTITION_FETCH_BYTES_MAX = 1024 * 1024
+PARTITION_FETCH_BYTES_MAX = 512 * 1024
 # Below the broker's default limit of 1,048,588 bytes for a batch, its header included.
 BATCH_BYTES_MAX = 900_000
 # One record above BATCH_BYTES_MAX (a reject that carries a large original) travels in a batch of its own.

@@ -15,8 +15,8 @@ from pipeline.base.reject import InvariantBroken
 
 _LOG_APPEND_TIME = 1
 _FETCH_WAIT_MS = 1_000
-_READY_COUNT_MAX = 2_500
-"""Records at hand: about 2.5 MB a partition; a batch that was compressed well holds many more."""
+_READY_COUNT_MAX = 2_000
+"""Records at hand: about 2 MB a partition; a batch that was compressed well holds many more."""
 
 
 class Input:

@@ -263,7 +263,7 @@ def test_refunds_of_both_parts_are_two_entries_and_no_funding():
     world = payg()
     applied = world.refund("k1", 700, 300)
     assert [entry.kind for entry in applied.entries] == ["refund", "refund"]
-    assert [event.amount_micros for event in applied.events] == [1_000]
+    assert [(event.amount_micros, event.details["usage_id"]) for event in applied.events] == [(1_000, "k1")]
     assert balance(world) == 700
     assert ended(world.call())[:2] == ("unpaid", "no_account_funding")
 
