@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from pipeline.base import topics
 from pipeline.base.avro import codec, codec_of
+from pipeline.base.calendar import month_of
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.embedded.simulate import DUPLICATE, RATED, Tally
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting, RatedCall, RejectedRecord
@@ -69,7 +70,7 @@ class Audit:
         self._places: set[tuple[int, int]] = set()
         self._calls: set[tuple[str, str]] = set()
         self._twice: list[str] = []
-        self._sums: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self._sums: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         self._table: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
 
     @property
@@ -126,10 +127,10 @@ class Audit:
         return [Suspended(name, balances[name].currency, balances[name].balance_micros) for name in standing]
 
     def ledger(self) -> list[LedgerTotals]:
-        """Sums of the entries on the topic, as the warehouse sums its rows; by tenant and currency."""
+        """Sums of the entries on the topic, as the warehouse sums its rows; by tenant, currency and month."""
         return [
-            LedgerTotals(*key, sums["all"], sums["credits"], sums["debited"], sums["postpaid"])
-            for key, sums in sorted(self._sums.items())
+            LedgerTotals(tenant, currency, sums["all"], sums["credits"], sums["debited"], sums["postpaid"], month)
+            for (tenant, currency, month), sums in sorted(self._sums.items())
         ]
 
     def problems(self, tally: Tally, warehouse: Warehouse, sent_by_partition: Mapping[int, int]) -> list[str]:
@@ -158,9 +159,9 @@ class Audit:
             f"{difference.what}: {difference.subject} has {difference.found:,}, should have {difference.expected:,}"
             for difference in compare(warehouse, self.balances(), states).differences
         ]
-        stored = {total[:2]: total for total in warehouse.ledger}
+        stored = set(warehouse.ledger)
         for total in self.ledger():
-            if stored.get(total[:2]) != total:
+            if total not in stored:
                 found.append(f"ledger entries of {total.tenant_id}: on the topic {total[2:]}, in the warehouse others")
         if len(found) > _SHOWN_MAX:
             return [*found[:_SHOWN_MAX], f"and {len(found) - _SHOWN_MAX:,} more"]
@@ -195,7 +196,7 @@ class Audit:
 
     def _take_entry(self, value: bytes) -> None:
         entry = LedgerEntry(*cast("tuple[Any, ...]", codec("ledger_entry").decode_values(value)))
-        sums = self._sums[entry.tenant_id, entry.currency]
+        sums = self._sums[entry.tenant_id, entry.currency, month_of(entry.occurred_at)]
         for posting in map(Posting._make, entry.postings):
             sums["all"] += posting.amount_micros
             if posting.account.startswith("credits:"):

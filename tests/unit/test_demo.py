@@ -68,6 +68,9 @@ def rejected(offset: int, reason: str = Reason.NUMBER_INVALID) -> bytes:
     return codec("rejected").encode(blank("rejected", reason=reason, source_topic=TOPIC, source_offset=offset))
 
 
+MONTH = "1970-01"  # of samples without a time
+
+
 class World:
     """Four CDRs of one tenant on partition 0: two rated (one paid from 10.00), one re-sent, one rejected."""
 
@@ -82,8 +85,8 @@ class World:
         self.tally = Tally()
         self.tally.calls = Counter({RATED: 2, DUPLICATE: 1, Reason.NUMBER_INVALID: 1})
         self.warehouse = Warehouse(
-            ledger=[LedgerTotals("acme", "USD", 0, 7_000_000, 3_000_000, 0)],
-            rated=[RatedTotals("acme", "USD", 2, 3_000_000, 0)],
+            ledger=[LedgerTotals("acme", "USD", 0, 7_000_000, 3_000_000, 0, MONTH)],
+            rated=[RatedTotals("acme", "USD", 2, 3_000_000, 0, MONTH)],
             unbalanced=[],
             results=[ResultCount(0, 4, 4)],
             unreadable_count=0,
@@ -153,11 +156,11 @@ def lose_a_row_of_the_warehouse(world: World) -> None:
 
 
 def change_a_sum_of_the_warehouse(world: World) -> None:
-    world.warehouse = world.warehouse._replace(rated=[RatedTotals("acme", "USD", 2, 2_999_999, 0)])
+    world.warehouse = world.warehouse._replace(rated=[RatedTotals("acme", "USD", 2, 2_999_999, 0, MONTH)])
 
 
 def lose_an_entry_of_the_warehouse(world: World) -> None:
-    world.warehouse = world.warehouse._replace(ledger=[LedgerTotals("acme", "USD", 0, 10_000_000, 0, 0)])
+    world.warehouse = world.warehouse._replace(ledger=[LedgerTotals("acme", "USD", 0, 10_000_000, 0, 0, MONTH)])
 
 
 @pytest.mark.parametrize(
