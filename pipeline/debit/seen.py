@@ -146,6 +146,9 @@ class _Run:
         return firsts << np.uint64(32) | self._middles
 
 
+_NO_ID = bytes(ID_BYTES)
+
+
 class SeenCalls:
     """Everything seen inside the window. `add` after a commit, `load` at a restore; `look_up` changes nothing."""
 
@@ -165,7 +168,8 @@ class SeenCalls:
         return sum(run.byte_count for run in self._runs)
 
     def look_up(self, ids: Sequence[bytes]) -> list[Seen | None]:
-        """The latest decision about each id, or None; for a whole slice at once."""
+        """The latest decision about each id, or None; for a whole slice at once. A record without an id has b""."""
+        ids = [each or _NO_ID for each in ids]
         recent = self._recent.get
         answers = [recent(each) for each in ids]
         if self._runs and ids:

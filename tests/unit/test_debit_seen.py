@@ -200,3 +200,13 @@ def test_other_content_is_refused_and_was_not_seen():
     world.call(BERLIN, at="2026-03-02T12:00:00Z", usage_id="same")
     assert refused(world.call(BERLIN, 2, usage_id="same")) == "usage_id_reused"
     assert ended(world.call(BERLIN, usage_id="same"))[0] == "duplicate"
+
+
+def test_a_record_without_an_id_shifts_nobody_elses_answer(monkeypatch):
+    """A slice holds rejects, which have no id: re-sent calls behind one were charged twice."""
+    monkeypatch.setattr(seen_module, "RECENT_COUNT_MAX", 50)
+    known = {seen_module.call_digests("A", f"k{number}", b"")[0]: Seen(number, bytes(8)) for number in range(200)}
+    seen = SeenCalls(10**9)
+    seen.add(known)
+    asked = [b""] + [each for pair in zip(known, [b""] * len(known), strict=True) for each in pair]
+    assert seen.look_up(asked) == [known.get(each) for each in asked]
