@@ -45,7 +45,8 @@ _HOLDS = {
     "rejected_cdrs": "(original != '' OR detail != 'purged')",
     "users": "(upn != '' OR display_name != '')",
 }
-
+# A statement may have 256 KiB.
+_NAMED_MAX = 1_000
 
 _HOMES = "SELECT tenant_id, argMax(country, month) AS home FROM accounts GROUP BY tenant_id"
 
@@ -59,20 +60,39 @@ class Purge(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Rows of one table that lose their personal data, and why."""
+    """Rows of one table that lose their personal data, and why.
+
+    `whose` asks for more than a mutation can: a subquery in one never ends on ClickHouse 18.16 ("There is no query").
+    The rows' `keys` are then looked up first, and named in the mutation one by one.
+    """
 
     table: str
     why: str
     condition: str
+    whose: str = ""
+    keys: tuple[str, ...] = ()
 
     @property
-    def update_sql(self) -> str:
-        """A mutation. It changes no column of the sorting key, and no money."""
-        return f"ALTER TABLE {self.table} UPDATE {_UPDATES[self.table]} WHERE {self.condition}"
+    def keys_sql(self) -> str:
+        """Whose rows would change."""
+        return f"SELECT DISTINCT {', '.join(self.keys)} FROM {self.table} FINAL WHERE {self._all}"
 
     @property
     def count_sql(self) -> str:
-        return f"SELECT count() FROM {self.table} FINAL WHERE {self.condition}"
+        return f"SELECT count() FROM {self.table} FINAL WHERE {self._all}"
+
+    @property
+    def _all(self) -> str:
+        return f"{self.condition} AND {self.whose}" if self.whose else self.condition
+
+    def update_sqls(self, found: Sequence[Sequence[object]]) -> list[str]:
+        """Mutations, given what `keys_sql` found. They change no column of the sorting key, and no money."""
+        update = f"ALTER TABLE {self.table} UPDATE {_UPDATES[self.table]} WHERE {self.condition}"
+        if not self.whose:
+            return [update]
+        rows = [f"({', '.join(literal(str(each)) for each in row)})" for row in found]
+        named = [", ".join(rows[at : at + _NAMED_MAX]) for at in range(0, len(rows), _NAMED_MAX)]
+        return [f"{update} AND ({', '.join(self.keys)}) IN ({some})" for some in named]
 
 
 def purge_steps(purge: Purge) -> list[Step]:
@@ -110,12 +130,19 @@ def retention_steps(now_ms: int) -> list[Step]:
         why = f"older than {days} days" + (" (all other countries)" if is_rest else f" ({', '.join(countries)})")
         steps += [
             Step("rated_calls", why, f"{_HOLDS['rated_calls']} AND {where} AND start_time_ms < {before_ms}"),
-            Step("rejected_cdrs", why, f"{_HOLDS['rejected_cdrs']} AND {which} AND received_at_ms < {before_ms}"),
+            Step(
+                "rejected_cdrs",
+                why,
+                f"{_HOLDS['rejected_cdrs']} AND received_at_ms < {before_ms}",
+                whose=which,
+                keys=("tenant_id",),
+            ),
         ]
     shown = f"SELECT tenant_id, user_id FROM rated_calls WHERE caller_number != '{_GONE}'"
     ever = "SELECT tenant_id, user_id FROM rated_calls"
     quiet = f"(tenant_id, user_id) IN ({ever}) AND (tenant_id, user_id) NOT IN ({shown})"
-    steps.append(Step("users", "no call left that may be shown", f"{_HOLDS['users']} AND {quiet}"))
+    silent = "no call left that may be shown"
+    steps.append(Step("users", silent, _HOLDS["users"], whose=quiet, keys=("tenant_id", "user_id")))
     return steps
 
 

@@ -33,7 +33,8 @@ def take_out(store: Store, steps: Sequence[Step], on_step: Callable[[Step], None
     """One after the other. StoreAway when the server is still busy after an hour: it goes on by itself."""
     for step in steps:
         on_step(step)
-        store.execute(step.update_sql)
+        for update_sql in step.update_sqls(store.query(step.keys_sql).rows if step.whose else ()):
+            store.execute(update_sql)
         deadline_s = time.monotonic() + _MUTATION_S_MAX
         while sum(int(str(row[0])) for row in store.query(_OPEN_MUTATIONS).rows):
             if time.monotonic() > deadline_s:

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from enum import Enum
+from inspect import isdatadescriptor
 
 import histories
 import oracle
@@ -24,10 +25,17 @@ from oracle.form import parse_time
 from partitions import PARTITION_COUNT, Partition
 
 from pipeline.base.rules import Rules
+from pipeline.debit import seen
 
 STEPS_OF_A_HISTORY = 33  # on average, from twenty to fifty
 PHASES = [Phase.generate, Phase.shrink]  # explaining a failure takes longer than finding it
 QUIET = {"deadline": None, "database": None, "phases": PHASES, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(autouse=True)
+def few_seen_calls_are_recent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In histories this short the packed arrays would stay empty, and what is wrong in them unnoticed."""
+    monkeypatch.setattr(seen, "RECENT_COUNT_MAX", 4)
 
 
 @pytest.fixture
@@ -189,8 +197,10 @@ def values_of(record: object) -> object:
         return [values_of(one) for one in record]
     if isinstance(record, dict):
         return {str(name): values_of(one) for name, one in record.items()}
-    slots = [name for kind in type(record).__mro__ for name in getattr(kind, "__slots__", ())]
-    names = [name for name in (*slots, *getattr(record, "__dict__", {})) if hasattr(record, name) and name != "owner"]
+    # Slots of a plain class and attributes of a compiled one are descriptors of their class.
+    kept = [name for kind in type(record).__mro__ for name, one in vars(kind).items() if isdatadescriptor(one)]
+    own = (name for name in (*kept, *getattr(record, "__dict__", {})) if not name.startswith("__"))
+    names = [name for name in own if hasattr(record, name) and name != "owner"]
     assert names, f"cannot look into {record!r}"
     return {name: values_of(getattr(record, name)) for name in names}
 
