@@ -6,7 +6,7 @@ What stays: money, minutes, destinations, the ids of users. A number that was ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY
@@ -85,7 +85,7 @@ class Step(NamedTuple):
     def _all(self) -> str:
         return f"{self.condition} AND {self.whose}" if self.whose else self.condition
 
-    def update_sqls(self, found: Sequence[Sequence[object]]) -> list[str]:
+    def update_sqls(self, found: Iterable[Sequence[object]]) -> list[str]:
         """Mutations, given what `keys_sql` found. They change no column of the sorting key, and no money."""
         update = f"ALTER TABLE {self.table} UPDATE {_UPDATES[self.table]} WHERE {self.condition}"
         if not self.whose:
