@@ -81,6 +81,11 @@ class LedgerApp(faust.App):  # type: ignore[misc]
     def _create_directories(self) -> None:
         """None: they would hold the tables of Faust's own, which do not hold money and are not used."""
 
+    def standing(self) -> dict[str, str]:
+        """Partitions of the ledger that wait for a person, and why."""
+        owners = self.memberships["ledger"].owners if "ledger" in self.memberships else {}
+        return {str(number): why for number, owner in owners.items() if (why := getattr(owner, "standing", ""))}
+
     async def on_fatal(self, error: BaseException) -> None:
         """Ends the worker: going on would write on broken books."""
         log.critical("worker_stops", error=str(error) or repr(error))
@@ -196,7 +201,9 @@ def create_app(
     async def healthz(web: Any, request: Any) -> Any:
         owned = {role: sorted(membership.owners) for role, membership in app.memberships.items()}
         healthy = app.fatal is None and not app.stopping.is_set()
-        return web.json({"healthy": healthy, "owned": owned}, status=200 if healthy else 503)
+        # A worker whose partition waits for a person is healthy: a restart would only stop the other partitions.
+        answer = {"healthy": healthy, "owned": owned, "standing": app.standing()}
+        return web.json(answer, status=200 if healthy else 503)
 
     if "payments" in settings.roles and settings.gateway_webhook_secret.get_secret_value():
 

@@ -74,11 +74,11 @@ REMEDIES = (
         "test_unequal_partition_counts_are_refused_at_start",
     ),
     Remedy(
-        "Records deleted before they were applied stop the worker",
+        "Records deleted before they were applied stop their partition",
         "pipeline/debit/input_io.py",
         "if beginning > next_offset:",
         "next_offset = max(beginning, next_offset)\n        if False:",
-        "test_input_trimmed_before_it_was_applied_stops_the_worker",
+        "test_input_trimmed_before_it_was_applied_stops_its_partition_alone",
     ),
     Remedy(
         "Seek: each input is read from the checkpoint on",

@@ -30,6 +30,11 @@ RESTORES = Counter("pstn_restores_total", "Partitions restored from the credit t
 RESTORE_SECONDS = Histogram("pstn_restore_seconds", "Time of a restore", buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60))
 PARTITIONS_DROPPED = Counter("pstn_partitions_dropped_total", "Owners that let go on an error", ["cause"])
 PARTITIONS_PARKED = Gauge("pstn_partitions_parked", "Partitions that failed three times at one offset: page somebody")
+INPUT_TRIMMED = Gauge(
+    "pstn_input_trimmed_records",
+    "Records deleted before they were applied, on a partition that stands until `pstn ledger skip`: page somebody",
+    ["topic", "partition"],
+)
 EFFECTS_HANDLED = Counter("pstn_effects_handled_total", "Records handed to the warehouse, mail or payment", ["role"])
 EFFECT_FAILURES = Counter("pstn_effect_failures_total", "Batches whose effect failed and is tried again", ["role"])
 PAYMENTS_OPEN = Gauge("pstn_payments_open", "Recharges asked of the gateway and not answered yet")

@@ -45,11 +45,13 @@ def skip(
 ) -> None:
     """Go on after retention deleted input that was never applied. Those calls stay uncharged until sent again.
 
+    Workers may run; a partition that stands goes on by itself a few seconds later.
+
     Example: pstn ledger skip
     """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     if not yes:
-        typer.confirm("Stop all workers first. Accept that the deleted calls and commands are lost?", abort=True)
+        typer.confirm("Accept that the deleted calls and commands are lost?", abort=True)
     with one_line():
         found = describe_topics(connect_admin(settings.bootstrap_servers), settings.topic_prefix, [CDRS])
         if CDRS not in found:

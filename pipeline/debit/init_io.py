@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end, stop_clients
@@ -28,29 +28,49 @@ async def initialise(settings: Settings, *, partition_count: int, topic_ids: dic
         if found is None:
             offsets = await _beginnings(clients, settings, number)
             first = Checkpoint(0, 0, offsets[0], offsets[1], partition_count, topic_ids, int(time.time() * 1000))
-            await _write(clients, settings, number, first)
+            producer = clients.transactional_producer(f"{settings.group('ledger')}-{number}")
+            await producer.start()
+            try:
+                await _write(producer, settings, number, first)
+            finally:
+                await stop_clients(producer)
             written.append(number)
     return written
 
 
 async def skip_lost(settings: Settings, *, partition_count: int) -> list[tuple[int, int, int]]:
-    """Moves checkpoints over records that retention has deleted: (partition, CDRs lost, commands lost) of each gap."""
+    """Moves checkpoints over records that retention has deleted: (partition, CDRs lost, commands lost) of each gap.
+
+    Workers may run: a gap is looked at again once their owner is fenced, so that nothing can be applied in between.
+    """
     clients = KafkaClients(settings)
     skipped = []
     for number in range(partition_count):
-        checkpoint = await _read_checkpoint(clients, settings, number)
-        if checkpoint is None:
-            raise WorkerMustStop(f"partition {number} holds no checkpoint: type `pstn ledger init`")
-        cdrs, commands = await _beginnings(clients, settings, number)
-        lost = (max(0, cdrs - checkpoint.next_offset_cdrs), max(0, commands - checkpoint.next_offset_commands))
-        if any(lost):
-            moved = checkpoint._replace(
-                next_offset_cdrs=checkpoint.next_offset_cdrs + lost[0],
-                next_offset_commands=checkpoint.next_offset_commands + lost[1],
-            )
-            await _write(clients, settings, number, moved)
-            skipped.append((number, *lost))
+        if not any((await _lost(clients, settings, number))[1]):
+            continue
+        producer = clients.transactional_producer(f"{settings.group('ledger')}-{number}")
+        await producer.start()
+        try:
+            checkpoint, lost = await _lost(clients, settings, number)
+            if any(lost):
+                moved = checkpoint._replace(
+                    next_offset_cdrs=checkpoint.next_offset_cdrs + lost[0],
+                    next_offset_commands=checkpoint.next_offset_commands + lost[1],
+                )
+                await _write(producer, settings, number, moved)
+                skipped.append((number, *lost))
+        finally:
+            await stop_clients(producer)
     return skipped
+
+
+async def _lost(clients: KafkaClients, settings: Settings, number: int) -> tuple[Checkpoint, tuple[int, int]]:
+    """The checkpoint, and how many offsets of CDRs and of commands are gone behind it."""
+    checkpoint = await _read_checkpoint(clients, settings, number)
+    if checkpoint is None:
+        raise WorkerMustStop(f"partition {number} holds no checkpoint: type `pstn ledger init`")
+    cdrs, commands = await _beginnings(clients, settings, number)
+    return checkpoint, (max(0, cdrs - checkpoint.next_offset_cdrs), max(0, commands - checkpoint.next_offset_commands))
 
 
 async def _beginnings(clients: KafkaClients, settings: Settings, number: int) -> tuple[int, int]:
@@ -79,11 +99,6 @@ async def _read_checkpoint(clients: KafkaClients, settings: Settings, number: in
     return None if found is None else Checkpoint.decode(found)
 
 
-async def _write(clients: KafkaClients, settings: Settings, number: int, checkpoint: Checkpoint) -> None:
-    producer = clients.transactional_producer(f"{settings.group('ledger')}-{number}")
-    await producer.start()
-    try:
-        message = (CHECKPOINT_KEY, checkpoint.encode(), checkpoint.initialised_at, ())
-        await publish(producer, {(settings.topic(CREDIT_TABLE), number): [message]}, timeout_s=30)
-    finally:
-        await stop_clients(producer)
+async def _write(producer: AIOKafkaProducer, settings: Settings, number: int, checkpoint: Checkpoint) -> None:
+    message = (CHECKPOINT_KEY, checkpoint.encode(), checkpoint.initialised_at, ())
+    await publish(producer, {(settings.topic(CREDIT_TABLE), number): [message]}, timeout_s=30)

@@ -19,6 +19,23 @@ _READY_COUNT_MAX = 2_000
 """Records at hand: about 2 MB a partition; a batch that was compressed well holds many more."""
 
 
+class InputTrimmed(Exception):
+    """Retention took records that this partition never applied; the message says which, and what to do.
+
+    Nothing but a person can decide that they are lost, so only `pstn ledger skip` moves the partition on.
+    """
+
+    def __init__(self, topic: str, partition: int, next_offset: int, beginning: int) -> None:
+        super().__init__(
+            f"topic {topic} partition {partition}: records {next_offset} to {beginning - 1} were deleted before they "
+            "were applied; those calls are lost here: have the switches send them again, then accept the gap with "
+            "`pstn ledger skip`"
+        )
+        self.topic = topic
+        self.count = beginning - next_offset
+        """Offsets that are gone; markers of transactions are among them."""
+
+
 class Input:
     """Reads one topic partition from the checkpoint on.
 
@@ -38,11 +55,11 @@ class Input:
         self._position = 0
 
     async def open(self, next_offset: int) -> None:
-        """Seeks to the checkpoint; WorkerMustStop when retention has taken records that were never applied."""
+        """Seeks to the checkpoint; InputTrimmed when retention has taken records that were never applied."""
         await self.consumer.start()
         beginning = (await self.consumer.beginning_offsets([self._partition]))[self._partition]
         if beginning > next_offset:
-            raise WorkerMustStop(self._trimmed(next_offset, beginning))
+            raise self._trimmed(next_offset, beginning)
         self._last_offset, self._position = next_offset - 1, next_offset
         self.consumer.assign([self._partition])
         self.consumer.seek(self._partition, next_offset)
@@ -92,7 +109,7 @@ class Input:
             fetched = await self.consumer.getmany(self._partition, timeout_ms=wait_ms, max_records=_READY_COUNT_MAX)
         except OffsetOutOfRangeError as error:
             beginning = (await self.consumer.beginning_offsets([self._partition]))[self._partition]
-            raise WorkerMustStop(self._trimmed(self._last_offset + 1, beginning)) from error
+            raise self._trimmed(self._last_offset + 1, beginning) from error
         self._position = await self.consumer.position(self._partition)
         for record in fetched.get(self._partition, ()):
             self.ready.append(self._checked(record))
@@ -122,9 +139,7 @@ class Input:
             forwarded_from,
         )
 
-    def _trimmed(self, next_offset: int, beginning: int) -> str:
-        return (
-            f"topic {self._partition.topic} partition {self._partition.partition}: records {next_offset} to "
-            f"{beginning - 1} were deleted before they were applied; those calls are lost here: have the switches send "
-            "them again, then accept the gap with `pstn ledger skip`"
-        )
+    def _trimmed(self, next_offset: int, beginning: int) -> InputTrimmed | WorkerMustStop:
+        """On the embedded broker, which is this process's own and forgets on purpose, the worker ends."""
+        gap = InputTrimmed(self._partition.topic, self._partition.partition, next_offset, beginning)
+        return gap if self._checks_time else WorkerMustStop(str(gap))

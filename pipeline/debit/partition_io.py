@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, ProducerFenced
+from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 
 from pipeline.base import metrics_io as metrics
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, stop_clients
@@ -23,8 +23,8 @@ from pipeline.base.membership_io import Membership
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.settings_io import Settings
-from pipeline.base.topics import CDRS, COMMANDS
-from pipeline.debit.input_io import Input
+from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE
+from pipeline.debit.input_io import Input, InputTrimmed
 from pipeline.debit.ledger import Ledger, Slice
 from pipeline.debit.merge import merge
 from pipeline.debit.restore_io import restore
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 _FAILURES_BEFORE_PARKING = 3
 _BACKOFF_S_MAX = 30.0
+_STAND_POLL_S = 3.0
 # aiokafka's sequence numbers wrap wrongly after 2^31 records: at 50,000 a second that is 12 hours.
 _PRODUCER_AGE_S_MAX = 6 * 3600
 
@@ -66,6 +67,8 @@ class LedgerPartition:
         self.number = number
         self.restore_count = 0
         self.parked = False
+        self.standing = ""
+        """Why this partition waits for a person, "" when it does not."""
         self._settings = settings
         self._clients = clients
         self._membership = membership
@@ -83,6 +86,7 @@ class LedgerPartition:
         self._closing = False
         self._in_slice = False
         self._position = (0, 0)
+        self._table_end = 0
         self._reading: tuple[Ledger, Input, Input] | None = None
         self._deciding: Sequence[InputRecord] = ()
         self._us_per_record = 25.0
@@ -130,6 +134,8 @@ class LedgerPartition:
             except (InvariantBroken, WorkerMustStop) as error:
                 await self._on_fatal(error)
                 return
+            except InputTrimmed as error:
+                await self._stand(error)
             except (Exception, asyncio.CancelledError) as error:
                 task = asyncio.current_task()
                 if self._closing or (task is not None and task.cancelling()):
@@ -146,7 +152,7 @@ class LedgerPartition:
         try:
             await producer.start()  # 1 fence
             ledger = self._make_ledger(self.number)
-            checkpoint = await restore(ledger, clients=self._clients, settings=self._settings)  # 2
+            checkpoint, self._table_end = await restore(ledger, clients=self._clients, settings=self._settings)  # 2
             await self._check_topics(checkpoint.partition_count, checkpoint.topic_ids)
             commands = self._input(COMMANDS, is_command=True)
             cdrs = self._input(CDRS, is_command=False)
@@ -247,6 +253,27 @@ class LedgerPartition:
 
     # ---- when it fails
 
+    async def _stand(self, gap: InputTrimmed) -> None:
+        """Waits until `pstn ledger skip` has written a checkpoint; never fences, so as not to fence that one."""
+        self.standing = str(gap)
+        labels = (gap.topic, str(self.number))
+        metrics.PARTITIONS_DROPPED.labels("trimmed").inc()
+        metrics.INPUT_TRIMMED.labels(*labels).set(gap.count)
+        self._log.critical("input_trimmed", error=str(gap), hint="see docs/runbook.md, input trimmed")
+        table = TopicPartition(self._settings.topic(CREDIT_TABLE), self.number)
+        try:
+            while await self._end_of(table) <= self._table_end:  # noqa: ASYNC110  # only the broker can tell
+                await asyncio.sleep(_STAND_POLL_S)
+        finally:
+            self.standing = ""
+            metrics.INPUT_TRIMMED.remove(*labels)
+
+    async def _end_of(self, table: TopicPartition) -> int:
+        try:
+            return await self._clients.high_watermark(table)
+        except (KafkaError, OSError):  # it is away: nobody has written anything
+            return 0
+
     async def _back_off(self) -> None:
         """Waits, and goes on only when the group says that the partition is still ours.
 
@@ -270,7 +297,7 @@ class LedgerPartition:
         self._failed_at, self._failure_count = self._position, self._failure_count + 1 if same else 1
         if self._failure_count < _FAILURES_BEFORE_PARKING:
             return False
-        self.parked = True
+        self.parked, self.standing = True, f"parked after three failures at offsets {self._position}: {error!r}"
         metrics.PARTITIONS_PARKED.inc()
         self._log.critical(
             "partition_parked",

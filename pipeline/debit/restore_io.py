@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from pipeline.base.calendar import MS_PER_DAY
@@ -13,20 +15,28 @@ from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.ledger import CLOCK_BACK_MS_MAX, Ledger
 
 
-async def restore(ledger: Ledger, *, clients: KafkaClients, settings: Settings) -> Checkpoint:
-    """Fills `ledger` and returns its checkpoint. WorkerMustStop when there is none or the table was trimmed."""
+class Restored(NamedTuple):
+    """What a restore found besides the books."""
+
+    checkpoint: Checkpoint
+    table_end: int
+    """High watermark of the credit table, up to which it was read."""
+
+
+async def restore(ledger: Ledger, *, clients: KafkaClients, settings: Settings) -> Restored:
+    """Fills `ledger`. WorkerMustStop when there is no checkpoint or the table was trimmed."""
     number = ledger.partition
     table = TopicPartition(settings.topic(CREDIT_TABLE), number)
-    end_offset = await clients.high_watermark(table)
+    table_end = await clients.high_watermark(table)
     # A consumer for each topic: a question about offsets would wait behind the other's running fetch.
     async with clients.reading() as consumer:
-        checkpoint, decided_ms = await _restore_table(ledger, consumer, table, end_offset, settings)
+        checkpoint, decided_ms = await _restore_table(ledger, consumer, table, table_end, settings)
     seen = TopicPartition(settings.topic(SEEN_CALLS), number)
     end_offset = await clients.high_watermark(seen)
     async with clients.reading() as consumer:
         await _restore_seen(ledger, consumer, seen, end_offset, decided_ms, settings)
     ledger.resume(checkpoint)
-    return checkpoint
+    return Restored(checkpoint, table_end)
 
 
 async def _restore_table(

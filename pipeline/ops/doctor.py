@@ -19,6 +19,7 @@ from pipeline.base.topics import (
     TopicSpec,
     TopicState,
 )
+from pipeline.ops.status import SKIP, Trimmed
 
 REPLICAS = 3
 """Two may be lost one after the other, and one while another is restarted."""
@@ -183,6 +184,12 @@ def judge_checkpoints(table_sizes: Mapping[int, int]) -> Finding:
     told = f"the credit table is empty in {len(empty)} of {len(table_sizes)} partitions"
     do = "new deployment: type `pstn ledger init`; old one: the books are lost, see docs/runbook.md, no checkpoint"
     return Finding("fail", "ledger", told, do)
+
+
+def judge_trimmed(gaps: Sequence[Trimmed]) -> Iterator[Finding]:
+    """Input that retention took before it was applied: its partition stands until a person decides."""
+    for gap in gaps:
+        yield Finding("fail", "ledger", str(gap), SKIP)
 
 
 def judge_clock(area: str, skew_s: float | None) -> Finding:

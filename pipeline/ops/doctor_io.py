@@ -17,7 +17,7 @@ from pipeline.base.avro import DecodeError, codec
 from pipeline.base.check_io import specs_of
 from pipeline.base.resources_io import resource_path
 from pipeline.base.settings_io import Settings
-from pipeline.base.topics import COMMANDS, CREDIT_TABLE
+from pipeline.base.topics import COMMANDS, CREDIT_TABLE, INPUTS
 from pipeline.base.topics_io import BrokerUnreachable, connect_admin, describe_topics
 from pipeline.charge.tables_io import TableError, read_tables
 from pipeline.ops.doctor import (
@@ -31,8 +31,10 @@ from pipeline.ops.doctor import (
     judge_files,
     judge_internal,
     judge_topics,
+    judge_trimmed,
 )
-from pipeline.ops.status_io import outside_consumer
+from pipeline.ops.outside_io import outside_consumer
+from pipeline.ops.trimmed_io import beginnings, trimmed
 from pipeline.warehouse.migrations import SELECT_VERSIONS, parse_migration, pending
 from pipeline.warehouse.store import FolderAddress, Store, StoreAway, StoreRefused, parse_address
 from pipeline.warehouse.store_io import open_store
@@ -70,6 +72,9 @@ def _brokers(settings: Settings) -> Iterator[Finding]:
         yield from judge_topics(specs, found, settings.topic_prefix)
         if CREDIT_TABLE in found:
             yield judge_checkpoints(_sizes(settings, CREDIT_TABLE, found[CREDIT_TABLE].partition_count))
+        if {CREDIT_TABLE, *INPUTS} <= found.keys():
+            begin = beginnings(settings, admin, found[CREDIT_TABLE].partition_count)
+            yield from judge_trimmed(trimmed(settings, begin, {number for (_, number), at in begin.items() if at}))
         if COMMANDS in found:
             yield judge_clock("brokers' clock", _broker_skew_s(settings, found[COMMANDS].partition_count))
     except BrokerUnreachable as error:

@@ -17,8 +17,8 @@ from pipeline.base.avro import DecodeError, codec
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CREDIT_TABLE, REJECTED
 from pipeline.debit.stored import decode_account
+from pipeline.ops.outside_io import outside_consumer
 from pipeline.ops.status import REJECTS_SHOWN_MS, Followed
-from pipeline.ops.status_io import outside_consumer
 
 _ANSWER_S_MAX = 10
 _BATCH_RECORDS = 2_000

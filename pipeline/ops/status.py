@@ -35,6 +35,24 @@ class PartitionLag(NamedTuple):
     """High watermark less last stable offset: written by transactions that are still open."""
 
 
+class Trimmed(NamedTuple):
+    """Input that retention took before the ledger applied it; `topic` with its prefix."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    beginning: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic} partition {self.partition}: records {self.next_offset} to {self.beginning - 1} were deleted "
+            "before they were applied, and the ledger stands there"
+        )
+
+
+SKIP = "have the switches send those calls again, then type `pstn ledger skip`"
+
+
 class Group(NamedTuple):
     """A role's consumer group. `state` is the broker's word, such as Stable or Empty."""
 

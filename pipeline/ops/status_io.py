@@ -23,7 +23,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.base.kafka_io import WorkerMustStop
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics_io import connect_admin
-from pipeline.ops.status import ROLE_TOPICS, Followed, Group, PartitionLag, Status, problems_of, rates_between
+from pipeline.ops.outside_io import outside_consumer
+from pipeline.ops.status import ROLE_TOPICS, SKIP, Followed, Group, PartitionLag, Status, problems_of, rates_between
+from pipeline.ops.trimmed_io import beginnings, trimmed
 
 _ANSWER_S_MAX = 10
 _AGES_S_MAX = 3.0
@@ -72,12 +74,27 @@ class StatusReader:
                 )
         lags = self._with_ages(lags)
         rates = rates_between(self._last, lags, at_ms)
-        notes += problems_of(groups, lags)
+        notes += [*self._trimmed(lags), *problems_of(groups, lags)]
         brokers, prefix = self._settings.bootstrap_servers, self._settings.topic_prefix
         self._last = Status(
             at_ms, brokers, self._broker_count, prefix, tuple(groups), tuple(lags), rates, followed, tuple(notes)
         )
         return self._last
+
+    def _trimmed(self, lags: Sequence[PartitionLag]) -> list[str]:
+        """Partitions that stand because retention was faster; the group's position may be behind their checkpoint."""
+        numbers = {lag.partition for lag in lags}
+        try:
+            begin = beginnings(self._settings, self._admin, len(numbers))
+            suspects = {
+                lag.partition
+                for lag in lags
+                if lag.role == "ledger" and begin[lag.topic, lag.partition] > (lag.next_offset or 0)
+            }
+            found = trimmed(self._settings, begin, suspects) if suspects else []
+        except KafkaException:  # the embedded broker does not tell
+            return []
+        return [f"{gap}: {SKIP}" for gap in found]
 
     def _groups(self, notes: list[str]) -> tuple[list[Group], dict[tuple[str, int], str]]:
         """The roles' groups, and who owns which partition."""
@@ -188,19 +205,6 @@ class StatusReader:
             "fetch.message.max.bytes": _FETCH_BYTES,
             "queued.max.messages.kbytes": 1024,
         }
-
-
-def outside_consumer(settings: Settings) -> dict[str, Any]:
-    """Settings of a librdkafka consumer that only looks."""
-    return {
-        "bootstrap.servers": settings.bootstrap_servers,
-        "group.id": settings.group("status"),  # demanded by the client; never joined, nothing is committed
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
-        "log_level": 0,
-    }
 
 
 def _result_or_none(answer: Future[Any]) -> Any:

@@ -306,7 +306,8 @@ def input_trimmed_behind(deployment: Deployment, dice: random.Random, say: Say) 
 
 
 def input_trimmed_ahead(deployment: Deployment, dice: random.Random, say: Say) -> None:
-    """Retention takes what was never applied: the ledger must stop and say so; then the gap is accepted."""
+    """Retention takes what was never applied: that partition must stand and say so, the others go on; then the gap is
+    accepted while the workers run."""
     for worker in deployment.workers:
         deployment.end_cleanly(worker)
 
@@ -338,24 +339,29 @@ def input_trimmed_ahead(deployment: Deployment, dice: random.Random, say: Say) -
     deployment.lost |= {(number, offset) for offset in offsets if offset < end}
     deployment.delete_records({("cdrs", number): end})
     say(f"retention took {len([o for o in offsets if o < end])} CDRs of partition {number} that were never applied")
+    marks = {worker.name: worker.mark() for worker in deployment.workers}
     for worker in deployment.workers:
-        mark = worker.mark()
         worker.start()
-        ended = wait_until(lambda worker=worker: not worker.is_running, 300)  # type: ignore[misc]
-        worker.is_wanted = False
-        if ended and worker.exit_code == 2 and "were deleted before they were applied" in worker.text_since(mark):
-            say(f"{worker.name} stopped and said so")
-        else:
-            deployment.counts["gaps_unsaid"] += 1
-            say(f"! {worker.name} did not say so (exit code {worker.exit_code})")
-            worker.kill()
+
+    def said(event: str) -> set[int]:
+        lines = [line for worker in deployment.workers for line in worker.said(marks[worker.name], event)]
+        return {line["partition"] for line in lines}
+
+    others = set(range(deployment.options.partitions)) - {number}
+    if wait_until(lambda: number in said("input_trimmed") and others <= said("partition_restored"), 120, poll_s=0.2):
+        say(f"the owner of partition {number} says so; all the others are owned")
+    else:
+        deployment.counts["gaps_unsaid"] += 1
+        say(f"! said to be trimmed: {sorted(said('input_trimmed'))}, owned: {sorted(said('partition_restored'))}")
+    time.sleep(dice.uniform(0, 2))
+    marks |= {worker.name: worker.mark() for worker in deployment.workers}
     skip = [sys.executable, "-m", "pipeline", "ledger", "skip", "--yes"]
     where = ["--bootstrap", deployment.node.bootstrap, "--prefix", deployment.prefix]
     done = subprocess.run([*skip, *where], capture_output=True, text=True, cwd=REPOSITORY, check=False, timeout=120)
     say(f"pstn ledger skip: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
-    for worker in deployment.workers:
-        worker.start()
-    time.sleep(2)
+    if not wait_until(lambda: number in said("partition_restored"), 60, poll_s=0.2):
+        deployment.counts["gaps_unsaid"] += 1
+        say(f"! partition {number} does not go on after the skip")
 
 
 def wrong_partition(deployment: Deployment, dice: random.Random, say: Say) -> None:

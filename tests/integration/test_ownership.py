@@ -11,6 +11,7 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import TopicPartition as AdminPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
+from prometheus_client import REGISTRY
 
 from pipeline.app import make_ledger
 from pipeline.base import metrics_io
@@ -21,8 +22,12 @@ from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
 from pipeline.debit import partition_io
 from pipeline.debit.checkpoint import Checkpoint
+from pipeline.debit.init_io import skip_lost
 from pipeline.debit.restore_io import restore
 from pipeline.embedded.kafka_io import KafkaNode
+from pipeline.ops.doctor_io import examine
+from pipeline.ops.status import SKIP, Followed
+from pipeline.ops.status_io import StatusReader
 from tests.integration.ledger_harness import (
     PARTITIONS,
     TABLES,
@@ -269,20 +274,44 @@ def test_a_table_that_is_not_compacted_is_refused(kafka: KafkaNode, topic_prefix
     asyncio.run(run())
 
 
-def test_input_trimmed_before_it_was_applied_stops_the_worker(kafka: KafkaNode, topic_prefix: str) -> None:
-    """Those calls are lost: going on silently would be worse than standing still."""
+def test_input_trimmed_before_it_was_applied_stops_its_partition_alone(kafka: KafkaNode, topic_prefix: str) -> None:
+    """Those calls are lost: going on silently would be worse than standing still, and the other tenants pay for none
+    of it. `pstn ledger skip` is typed while the worker runs, and nobody restarts it."""
 
     async def run() -> None:
         deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
-        tenant = "tenant-0"
-        await deployment.open_accounts([tenant])
-        await deployment.call(tenant, 5)
-        partition = AdminPartition(deployment.settings.topic("cdrs"), partition_of(tenant, PARTITIONS), 3)
-        for future in deployment.admin.delete_records([partition]).values():
+        settings = deployment.settings
+        tenants = tenants_by_partition()
+        number, tenant = 1, tenants[1]
+        await deployment.open_accounts(list(tenants.values()))
+        for each in tenants.values():
+            await deployment.call(each, 5)
+        topic = settings.topic("cdrs")
+        for future in deployment.admin.delete_records([AdminPartition(topic, number, 3)]).values():
             future.result()
+        told = f"{topic} partition {number}: records 0 to 2 were deleted before they were applied"
+        gauge = {"topic": topic, "partition": str(number)}
         async with deployment.worker() as app:
-            await asyncio.wait_for(app.stopping.wait(), 20)
-            assert "records 0 to 2 were deleted before they were applied" in str(app.fatal)
+            rated = await deployment.rated_when(10)
+            assert {call["tenant_id"] for call in rated} == set(tenants.values()) - {tenant}
+            standing = await eventually(app.standing, bool)
+            assert list(standing) == [str(number)]
+            assert standing[str(number)].startswith(f"topic {told}")
+            assert "pstn ledger skip" in standing[str(number)]
+            assert REGISTRY.get_sample_value("pstn_input_trimmed_records", gauge) == 3
+            assert app.fatal is None
+            assert not app.stopping.is_set()
+            notes = StatusReader(settings).look(Followed()).notes
+            assert [note for note in notes if note.startswith(told) and "pstn ledger skip" in note], notes
+            findings = [each for each in examine(settings) if each.level == "fail" and each.what.startswith(told)]
+            assert [finding.do for finding in findings] == [SKIP]
+            assert await skip_lost(settings, partition_count=PARTITIONS) == [(number, 3, 0)]
+            rated = await deployment.rated_when(12)
+            assert app.standing() == {}
+            assert REGISTRY.get_sample_value("pstn_input_trimmed_records", gauge) is None
+            assert await skip_lost(settings, partition_count=PARTITIONS) == []
+        assert {call["usage_id"] for call in rated if call["tenant_id"] == tenant} == {f"{tenant}-4", f"{tenant}-5"}
+        assert len(rated) == 12
 
     asyncio.run(run())
 
