@@ -1,0 +1,194 @@
+"""Sorted arrays of digests: how remembered ids are kept, looked up, and merged a piece at a time.
+
+An entry takes 23 bytes and at most 6 bits of a map: 12 bytes of the id's digest, of which the first follows from its
+place, 8 of the content's, 4 of the deciding `now` within its UTC day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.calendar import MS_PER_DAY
+
+ID_BYTES, CONTENT_BYTES = 12, 8
+# The first byte of a digest, the next four, and the other seven.
+ID = np.dtype([("first", "u1"), ("middle", ">u4"), ("rest", "u1", 7)])
+REST_BYTES = ID_BYTES - 5
+_CONTENT_AT, _NOW_AT, _ROW_BYTES = REST_BYTES, REST_BYTES + CONTENT_BYTES, REST_BYTES + CONTENT_BYTES + 4
+_HEAD_BITS = 40
+Heads = NDArray[np.uint64]
+"""The first 40 bits of digests: what arrays are sorted by."""
+Rows = NDArray[np.uint8]
+"""For each entry the rest of its id, its content, its ms within the day (little-endian)."""
+
+
+class Seen(NamedTuple):
+    """When something was decided first, and the digest of what it said."""
+
+    now_ms: int
+    content: bytes
+
+
+def heads_of(digests: NDArray[np.void]) -> Heads:
+    return digests["first"].astype(np.uint64) << np.uint64(32) | digests["middle"].astype(np.uint64)
+
+
+class Run:
+    """Entries of one UTC day, sorted by the heads of their ids. Made empty, and filled in rising order.
+
+    A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a binary
+    search in millions of entries waits for memory at each step.
+    """
+
+    __slots__ = ("_bitmap", "_filled", "_middles", "_rows", "_shift", "_starts", "day")
+
+    def __init__(self, day: int, count: int) -> None:
+        """Room for `count` entries; the system gives the memory as it is filled."""
+        bit_count = max(3, (3 * count).bit_length())
+        self.day = day
+        self._rows = np.empty((count, _ROW_BYTES), dtype=np.uint8)
+        self._middles = np.empty(count, dtype=np.uint32)
+        self._starts = np.zeros(257, dtype=np.uint32)
+        self._bitmap = np.zeros(1 << bit_count - 3, dtype=np.uint8)
+        self._shift = np.uint64(_HEAD_BITS - bit_count)
+        self._filled = 0
+
+    def __len__(self) -> int:
+        return len(self._middles)
+
+    @property
+    def byte_count(self) -> int:
+        """What the entries take in memory."""
+        return self._rows.nbytes + self._middles.nbytes + self._starts.nbytes + self._bitmap.nbytes
+
+    @property
+    def is_full(self) -> bool:
+        return self._filled == len(self)
+
+    @classmethod
+    def of(cls, day: int, digests: NDArray[np.void], contents: Rows, offsets_ms: NDArray[np.int64]) -> Run:
+        """Of at least one entry, in any order; `offsets_ms`: time within the day."""
+        rows = np.empty((len(digests), _ROW_BYTES), dtype=np.uint8)
+        rows[:, :_CONTENT_AT] = digests["rest"]
+        rows[:, _CONTENT_AT:_NOW_AT] = contents
+        rows[:, _NOW_AT:] = offsets_ms.astype("<u4").view(np.uint8).reshape(-1, 4)
+        run = cls(day, len(digests))
+        run.fill(heads_of(digests), rows)
+        return run
+
+    def fill(self, heads: Heads, rows: Rows) -> None:
+        """Takes the next entries: in any order among themselves, none below what is there already."""
+        order = np.argsort(heads, kind="stable")
+        heads = heads[order]
+        begin, end = self._filled, self._filled + len(heads)
+        self._rows[begin:end] = rows[order]
+        self._middles[begin:end] = heads.astype(np.uint32)
+        self._starts[1:] += np.cumsum(np.bincount(heads >> np.uint64(32), minlength=256)).astype(np.uint32)
+        slots = heads >> self._shift
+        first_byte, last_byte = int(slots[0]) >> 3, int(slots[-1]) >> 3
+        bits = np.zeros((last_byte + 1 - first_byte) * 8, dtype=np.bool_)
+        bits[slots - np.uint64(first_byte * 8)] = True
+        self._bitmap[first_byte : last_byte + 1] |= np.packbits(bits, bitorder="little")
+        self._filled = end
+
+    def part(self, begin: int, end: int) -> tuple[Heads, Rows]:
+        """Entries from one place to another."""
+        starts = np.clip(self._starts, begin, end)
+        firsts = np.repeat(np.arange(256, dtype=np.uint64), starts[1:] - starts[:-1])
+        return firsts << np.uint64(32) | self._middles[begin:end], self._rows[begin:end]
+
+    def head(self, place: int) -> int:
+        """Of the entry in this place."""
+        first = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return first << 32 | int(self._middles[place])
+
+    def place_after(self, head: int) -> int:
+        """Where the entries up to this head end, itself included."""
+        low, high = int(self._starts[head >> 32]), int(self._starts[(head >> 32) + 1])
+        return low + int(np.searchsorted(self._middles[low:high], np.uint32(head & 0xFFFFFFFF), side="right"))
+
+    def find(self, heads: Heads, rests: Sequence[bytes], found: dict[int, Seen]) -> None:
+        """Looks sorted heads up; notes the latest decision for the index of each that is here."""
+        slots = heads >> self._shift
+        bits = self._bitmap[slots >> np.uint64(3)] >> (slots & np.uint64(7)).astype(np.uint8)
+        likely = np.nonzero(bits & 1)[0]
+        if not len(likely):
+            return
+        wanted = heads[likely]
+        places, ends = self._places(wanted)
+        here = places < ends
+        here[here] = self._middles[places[here]] == wanted[here].astype(np.uint32)
+        for index, place, end in zip(likely[here].tolist(), places[here].tolist(), ends[here].tolist(), strict=True):
+            self._compare(index, place, end, rests[index], found)
+
+    def _places(self, heads: Heads) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the first entry with each head stands or would stand, and where those of its first byte end."""
+        firsts = (heads >> np.uint64(32)).astype(np.int64)
+        middles = heads.astype(np.uint32)
+        low, ends = self._starts[firsts].astype(np.int64), self._starts[firsts + 1].astype(np.int64)
+        high = ends.copy()
+        last = len(self) - 1
+        for _ in range(int((high - low).max()).bit_length()):
+            centre = (low + high) >> 1
+            is_before = self._middles[np.minimum(centre, last)] < middles
+            is_open = low < high
+            low = np.where(is_open & is_before, centre + 1, low)
+            high = np.where(is_open & ~is_before, centre, high)
+        return low, ends
+
+    def _compare(self, index: int, place: int, end: int, rest: bytes, found: dict[int, Seen]) -> None:
+        """Goes through the entries with this head from the first one on."""
+        middle = self._middles[place]
+        while place < end and self._middles[place] == middle:
+            row = self._rows[place].tobytes()
+            if row.startswith(rest):
+                now_ms = self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little")
+                seen = Seen(now_ms, row[_CONTENT_AT:_NOW_AT])
+                found[index] = max(seen, found.get(index, seen))
+            place += 1
+
+
+class Merge:
+    """Several runs of a day on their way to become one; they are looked up until it is whole."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = tuple(runs)
+        self.target = Run(runs[0].day, sum(map(len, runs)))
+        self._places = [0] * len(runs)
+
+    @property
+    def left_count(self) -> int:
+        """Entries that are still to be moved."""
+        return len(self.target) - sum(self._places)
+
+    def step(self, count: int) -> int:
+        """Moves about `count` entries, those with the lowest heads; how many it were."""
+        share = count / self.left_count
+        # Each run would give its share: the one whose share ends lowest sets how far all of them go.
+        cut = min(
+            run.head(min(len(run) - 1, place + int((len(run) - place) * share)))
+            for run, place in zip(self.runs, self._places, strict=True)
+            if place < len(run)
+        )
+        ends = [run.place_after(cut) for run in self.runs]
+        parts = [run.part(*places) for run, *places in zip(self.runs, self._places, ends, strict=True)]
+        self.target.fill(np.concatenate([heads for heads, _ in parts]), np.concatenate([rows for _, rows in parts]))
+        moved = sum(ends) - sum(self._places)
+        self._places = ends
+        return moved
+
+
+def runs_of(ids: bytes, contents: bytes, nows_ms: NDArray[np.int64]) -> list[Run]:
+    """A run for each day that the entries are of, the oldest first."""
+    digests = np.frombuffer(ids, dtype=ID)
+    content_rows = np.frombuffer(contents, dtype=np.uint8).reshape(-1, CONTENT_BYTES)
+    days, offsets_ms = np.divmod(nows_ms, MS_PER_DAY)
+    return [
+        Run.of(day, digests[here], content_rows[here], offsets_ms[here])
+        for day in np.unique(days).tolist()
+        for here in (days == day,)
+    ]
