@@ -40,7 +40,7 @@ sabotage: .venv/installed
 loader-kills: servers
 	$(BIN)/python -m tests.loader_kills $(ARGS)
 
-bench: compiled
+bench: compiled .venv-quix/installed
 	tests/install-servers
 	tests/install-servers bench
 	$(COMPILED) $(BIN)/python benchmarks/stream.py $(ARGS)
@@ -72,5 +72,11 @@ servers: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+# A peer of `bench`, whose packages contradict the product's.
+.venv-quix/installed: benchmarks/quix-streams.lock
+	$(PYTHON) -m venv .venv-quix
+	.venv-quix/bin/python -m pip install --quiet --require-hashes -r benchmarks/quix-streams.lock
+	touch $@
+
 clean:
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-quix .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

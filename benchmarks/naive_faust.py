@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 import faust
+from simple_rating import rated_record, simple_price
 
 from pipeline.base.avro import codec
-from pipeline.base.resources_io import resource_path
-from pipeline.charge.tables_io import load_tables
 
 bootstrap, prefix = os.environ["BOOTSTRAP"], os.environ["PREFIX"]
 app = faust.App(
@@ -22,7 +21,6 @@ app = faust.App(
 cdrs = app.topic(f"{prefix}cdrs", value_serializer="raw")
 rated_calls = app.topic(f"{prefix}rated-calls", value_serializer="raw")
 balances = app.Table("balances", default=int, partitions=12)
-deck = load_tables(resource_path("rating_tables")).tariffs["acs_proxy_usd"].decks[-1]
 done = 0
 
 
@@ -31,45 +29,11 @@ async def rate(stream):
     global done
     async for event in stream.events():
         cdr = codec("cdr").decode(event.value)
-        row = deck.find("outbound", cdr["callee_number"][1:], "geographic").row
-        minutes = -(-cdr["duration_s"] // 60)
-        charge = minutes * row.rate_micros_per_minute if row else 0
-        balances[cdr["tenant_id"]] -= charge
-        rated = cdr | {
-            "direction": "outbound",
-            "rating_country": "US",
-            "destination_country": "DE",
-            "destination_name": "Germany",
-            "number_class": "geographic",
-            "scope": "international",
-            "capability": "MCOPSTNPP",
-            "outcome": "charged",
-            "reason": None,
-            "billable_minutes": minutes,
-            "pool_id": None,
-            "pool_minutes": 0,
-            "charged_minutes": minutes,
-            "tariff": "acs_proxy_usd",
-            "table_version": ["acs_proxy_usd", "2025-10-15", "0123456789ab"],
-            "rate_prefix": row and row.prefix,
-            "rate_micros_per_minute": row and row.rate_micros_per_minute,
-            "connection_fee_micros": 0,
-            "price_micros": charge,
-            "debited_micros": charge,
-            "lots": [{"lot_id": "c2", "amount_micros": charge}],
-            "overdraft_micros": 0,
-            "postpaid_micros": 0,
-            "currency": "USD",
-            "balance_after_micros": balances[cdr["tenant_id"]],
-            "rate_is_ambiguous": False,
-            "source_topic": "cdrs",
-            "source_partition": event.message.partition,
-            "source_offset": event.message.offset,
-            "received_at": int(event.message.timestamp * 1000),
-            "ledger_epoch": 0,
-            "applied_seq": event.message.offset,
-            "rules_version": "1-01234567-phonenumbers-9.0.43",
-        }
+        row, minutes, charge_micros = simple_price(cdr)
+        balances[cdr["tenant_id"]] -= charge_micros
+        message = event.message
+        place = (message.partition, message.offset, int(message.timestamp * 1000))
+        rated = rated_record(cdr, row, minutes, charge_micros, balances[cdr["tenant_id"]], *place)
         await rated_calls.send(key=event.key, value=codec("rated_call").encode(rated))
         done += 1
         if done % 200 == 0:

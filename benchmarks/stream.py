@@ -1,11 +1,12 @@
 """CDRs through the worker, a naive Faust agent and a floor, on one Apache Kafka in one run.
 
-    python benchmarks/stream.py [--calls 200000] [--tenants 10000]
+    python benchmarks/stream.py [--calls 200000] [--tenants 10000] [--contenders worker,floor,floor_ours,naive,quix]
 
 worker: `pstn worker --roles ledger`, full records, exactly once. naive: a Faust agent that takes one event at a time,
 keeps balances in an `app.Table` and sends with `topic.send` (at-least-once, a tenth of the calls, simple rating).
 floor: plain aiokafka and fastavro that reads, decodes, encodes a rated call and writes batches, and decides nothing;
-floor_ours: the same with the product's own codec.
+floor_ours: the same with the product's own codec. quix: Quix Streams, exactly-once, simple rating; it needs
+`make .venv-quix/installed`.
 Each is a process of its own; CPU is that process's, from its first to its last record. The last line is JSON.
 """
 
@@ -37,6 +38,8 @@ from pipeline.debit.init_io import initialise
 from pipeline.embedded.kafka_io import KafkaNode
 
 HERE = Path(__file__).resolve().parent
+QUIX_PYTHON = HERE.parent / ".venv-quix" / "bin" / "python"
+CONTENDERS = ("worker", "floor", "floor_ours", "naive", "quix")
 PARTITIONS = 12
 WEB_PORT = 16_066
 DESTINATIONS = ("+4930231250", "+3319900", "+12065550", "+442079460", "+390612345", "+81312340", "+5511912340")
@@ -111,7 +114,7 @@ def applied() -> int:
 
 
 def watch(process: subprocess.Popen[bytes], count: Callable[[], int], total: int) -> dict[str, float]:
-    """CPU and wall time from the first progress seen to the last record."""
+    """CPU and wall time from the first progress seen to the last record; nothing when those are one."""
     usage = psutil.Process(process.pid)
     first: tuple[int, float, float] | None = None
     while True:
@@ -126,6 +129,8 @@ def watch(process: subprocess.Popen[bytes], count: Callable[[], int], total: int
             raise SystemExit(f"{process.args!r} ended early with {process.returncode}")
         time.sleep(0.05)
     assert first is not None
+    if first[0] == done:
+        return {}
     records, wall_s, cpu_s = (last - start for last, start in zip(reading, first, strict=True))
     rss = usage.memory_info().rss / 2**20
     return {"records_s": records / wall_s, "cpu_us": cpu_s * 1e6 / records, "rss_mib": rss}
@@ -150,11 +155,14 @@ def run_worker(settings: Settings, calls: int, tenants: int) -> dict[str, float]
     return figures
 
 
-def run_script(name: str, settings: Settings, total: int, codec_name: str = "fastavro") -> dict[str, float]:
-    """The naive agent and the floor print `done=<records>` as they go."""
+def run_script(
+    name: str, settings: Settings, total: int, codec_name: str = "fastavro", python: str | Path = sys.executable
+) -> dict[str, float]:
+    """The peers and the floor print `done=<records>` as they go."""
     variables = {"BOOTSTRAP": settings.bootstrap_servers, "PREFIX": settings.topic_prefix, "TOTAL": str(total)}
     variables["CODEC"] = codec_name
-    command = [sys.executable, str(HERE / name), *(["worker", "-l", "error"] if "faust" in name else [])]
+    variables["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(HERE.parent)])
+    command = [str(python), str(HERE / name), *(["worker", "-l", "error"] if "faust" in name else [])]
     process = subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
@@ -174,35 +182,49 @@ def run_script(name: str, settings: Settings, total: int, codec_name: str = "fas
         process.wait(20)
 
 
+def run_contender(name: str, settings: Settings, calls: int, tenants: int) -> dict[str, float]:
+    match name:
+        case "worker":
+            return run_worker(settings, calls, tenants)
+        case "naive":
+            return run_script("naive_faust.py", settings, calls // 10)
+        case "quix":
+            return run_script("quix_streams.py", settings, calls, python=QUIX_PYTHON)
+        case _:
+            return run_script("floor.py", settings, calls, "ours" if name == "floor_ours" else "fastavro")
+
+
+def ratios_of(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of the worker to each other: records a second, and CPU time a record the other way round."""
+    worker, ratios = figures["worker"], {}
+    for name, other in figures.items():
+        if name != "worker":
+            ratios[f"worker_over_{name}"] = round(worker["records_s"] / other["records_s"], 2)
+            ratios[f"worker_over_{name}_cpu"] = round(other["cpu_us"] / worker["cpu_us"], 2)
+    return ratios
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--tenants", type=int, default=10_000)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="the worker runs first, always")
     options = parser.parse_args()
+    names = ["worker", *(name for name in CONTENDERS[1:] if name in options.contenders.split(","))]
+    if "quix" in names and not QUIX_PYTHON.exists():
+        parser.error("Quix Streams is not installed: type `make .venv-quix/installed`, or leave it out by --contenders")
     figures: dict[str, dict[str, float]] = {}
     with KafkaNode() as node:
         settings = prepare(node.bootstrap, "bench.")
-        with console.status("worker"):
-            figures["worker"] = run_worker(settings, options.calls, options.tenants)
-        with console.status("floor"):
-            figures["floor"] = run_script("floor.py", settings, options.calls)
-            figures["floor_ours"] = run_script("floor.py", settings, options.calls, "ours")
-        with console.status("naive Faust agent"):
-            figures["naive"] = run_script("naive_faust.py", settings, options.calls // 10)
+        for name in names:
+            with console.status(name):
+                figures[name] = run_contender(name, settings, options.calls, options.tenants)
     table = Table("contender", "records/s", "CPU us a record", "memory MiB")
     for name, found in figures.items():
         table.add_row(name, f"{found['records_s']:,.0f}", f"{found['cpu_us']:.1f}", f"{found['rss_mib']:.0f}")
     console.print(table)
-    ratios = {
-        "worker_over_naive": figures["worker"]["records_s"] / figures["naive"]["records_s"],
-        "worker_over_naive_cpu": figures["naive"]["cpu_us"] / figures["worker"]["cpu_us"],
-        "worker_over_floor": figures["worker"]["records_s"] / figures["floor"]["records_s"],
-        "worker_over_floor_cpu": figures["floor"]["cpu_us"] / figures["worker"]["cpu_us"],
-    }
-    ratios["worker_over_floor_ours_cpu"] = figures["floor_ours"]["cpu_us"] / figures["worker"]["cpu_us"]
     rounded = {name: {key: round(value, 1) for key, value in found.items()} for name, found in figures.items()}
-    result = {"calls": options.calls, "tenants": options.tenants, **rounded}
-    print(json.dumps(result | {name: round(value, 2) for name, value in ratios.items()}))
+    print(json.dumps({"calls": options.calls, "tenants": options.tenants, **rounded, **ratios_of(figures)}))
 
 
 if __name__ == "__main__":
