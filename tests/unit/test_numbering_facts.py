@@ -72,6 +72,8 @@ def test_what_is_no_number_is_unknown_and_not_kept() -> None:
 def test_the_tree_of_answers_is_bounded_and_stays_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up numbers must not fill a worker's memory; starting anew must not change an answer."""
     monkeypatch.setattr(numbering, "ANSWER_COUNT_MAX", 50)
+    monkeypatch.setattr(numbering, "_answer_count", 0)
+    monkeypatch.setattr(numbering, "_trees", [{} for _ in numbering._trees])
     for middle in range(300):
         number = f"{100 + middle}{middle:03d}456789"
         assert look_up(number) == ask_library(number)
