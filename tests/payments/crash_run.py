@@ -147,7 +147,7 @@ async def live(
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     await asyncio.to_thread(control, gateway.port, webhook_port=port)
     await _work(log, files, worker, steps)
-    while (await asyncio.to_thread(control, gateway.port))["to_tell"]:
+    while (await asyncio.to_thread(control, gateway.port))["to_come"]:
         await asyncio.sleep(0.01)
     await asyncio.to_thread(control, gateway.port, webhook_port=0)
     await runner.cleanup()

@@ -34,6 +34,7 @@ class HostileGateway:
 
     def __init__(self) -> None:
         self.under_way = 0
+        self.telling = 0
         self.reset({"seed": 1})
 
     def reset(self, wanted: dict[str, Any]) -> None:
@@ -185,7 +186,7 @@ class HostileGateway:
         late = self.pay_declined() if "pay_declined" in wanted else 0
         return {
             "payments": list(self.payments.values()),
-            "to_tell": len(self.to_tell),
+            "to_come": len(self.to_tell) + self.telling + self.under_way,
             "late": late,
             "requests": self.requests,
         }
@@ -198,6 +199,7 @@ class HostileGateway:
                 if not self.to_tell or not self.webhook_port:
                     continue
                 payment_id = self.to_tell.pop(0)
+                self.telling = 1  # until it is known whether it was taken
                 body = json.dumps(
                     {"type": "payment_intent.succeeded", "data": {"object": self.payments[payment_id]}}
                 ).encode()
@@ -212,6 +214,7 @@ class HostileGateway:
                     taken = False
                 if not taken:
                     self.to_tell.append(payment_id)
+                self.telling = 0
 
 
 def signature_of(body: bytes, at_s: int | None = None, secret: str = SECRET) -> str:
