@@ -19,6 +19,7 @@ def specs_of(settings: Settings) -> tuple[TopicSpec, ...]:
     """The topics of a deployment."""
     return topic_specs(
         duplicate_window_ms=settings.duplicate_window_days * MS_PER_DAY,
+        audit_ms=settings.audit_days * MS_PER_DAY,
         replicated=settings.replication_factor > 1,
     )
 

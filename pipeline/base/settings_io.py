@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.base.calendar import MS_PER_DAY
+from pipeline.base.topics import INPUT_RETENTION_MS
+
 Role = Literal["ledger", "loader", "notifier", "payments", "invoices"]
 ROLES: tuple[Role, ...] = ("ledger", "loader", "notifier", "payments", "invoices")
 
@@ -85,6 +88,11 @@ class Settings(BaseSettings):
     tick_interval_s: float = Field(60, gt=0, description="how often time is let pass for accounts without traffic")
 
     duplicate_window_days: int = Field(7, ge=1, description="re-sent calls are recognised for so long (D: step 1)")
+    audit_days: int = Field(
+        2_557,
+        ge=INPUT_RETENTION_MS // MS_PER_DAY,
+        description="commands stay on their topic, for `pstn audit`; 7 years",
+    )
     call_age_days_max: int = Field(400, ge=1, description="older calls are rejected")
     international_quota_closes_domestic: bool = Field(False, description="R23: the end of either quota closes both")
     overdraft_allowed: bool = Field(True, description="R61: a call that took place is charged below zero")

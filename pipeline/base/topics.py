@@ -1,7 +1,8 @@
 """The topics: what each holds, how long it is kept, and what a worker demands of it before it touches money.
 
-Sizes and times are those of the design: inputs stay 14 days, results 30, the credit table is compacted often so
-that a restore reads little, and the three topics whose time decides money take the broker's time (LogAppendTime).
+Sizes and times are those of the design: calls stay 14 days, results 30, commands as long as the audit looks back. The
+credit table is compacted often so that a restore reads little, and the three topics whose time decides money take the
+broker's time (LogAppendTime).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class TopicSpec(NamedTuple):
     demanded: Mapping[str, str]
 
 
-def topic_specs(*, duplicate_window_ms: int, replicated: bool) -> tuple[TopicSpec, ...]:
-    """All topics, in the order of the way of a call."""
+def topic_specs(*, duplicate_window_ms: int, audit_ms: int, replicated: bool) -> tuple[TopicSpec, ...]:
+    """All topics, in the order of the way of a call. `audit_ms`: how long commands are kept."""
     broker_time = {"message.timestamp.type": "LogAppendTime"}
     durable = {"min.insync.replicas": "2" if replicated else "1", "unclean.leader.election.enable": "false"}
     seen_retention_ms = duplicate_window_ms + INPUT_RETENTION_MS + MS_PER_DAY
@@ -61,7 +62,7 @@ def topic_specs(*, duplicate_window_ms: int, replicated: bool) -> tuple[TopicSpe
     }
     return (
         TopicSpec(CDRS, "call detail records of the switches", kept(INPUT_RETENTION_MS) | broker_time, broker_time),
-        TopicSpec(COMMANDS, "account commands", kept(INPUT_RETENTION_MS) | broker_time, broker_time),
+        TopicSpec(COMMANDS, "account commands", kept(audit_ms) | broker_time, broker_time),
         TopicSpec(CREDIT_TABLE, "latest state of accounts and users", compacted, {"cleanup.policy": "compact"}),
         TopicSpec(RATED_CALLS, "one result for each call", kept(RESULT_RETENTION_MS), {}),
         TopicSpec(ACCOUNT_EVENTS, "notices and ledger entries", kept(RESULT_RETENTION_MS), {}),

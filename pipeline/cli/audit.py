@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import sys
+import time
 from typing import Annotated, Literal
 
 import typer
@@ -16,9 +17,11 @@ from pipeline.base.calendar import format_time
 from pipeline.cli.desk import load_settings, plain
 from pipeline.cli.failure import one_line
 from pipeline.cli.topics import Bootstrap, Prefix
+from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.cli.warehouse_options import period as period_of
+from pipeline.office.answer import Refusal
 from pipeline.office.audit import AuditLine, audit_json, fields_json
-from pipeline.office.audit_io import read_audit
+from pipeline.office.audit_io import begin_ms, needs_warehouse, read_audit, read_stored_refusals
 from pipeline.office.command_io import partition_count_of
 
 _FACTS_CHARS_MAX = 60
@@ -26,27 +29,44 @@ _FACTS_CHARS_MAX = 60
 
 def audit(
     tenant: Annotated[str | None, typer.Option(envvar="PSTN_TENANT", help="one tenant", show_default="all")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="first day, month or time (UTC)")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="first day, month or time (UTC)", show_default="14 days ago")
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="last day or month, included; or a time, not included")] = None,
     by: Annotated[str | None, typer.Option(help="only what was issued by this text, such as cli:ada")] = None,
     ticks: Annotated[bool, typer.Option("--ticks", help="also the timer's commands")] = False,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="json: one object a line")] = "table",
     limit: Annotated[int, typer.Option(min=1, help="the last so many, in the table")] = 100,
+    warehouse: WarehouseOption = None,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Commands of the last 14 days (as long as the topic keeps them), with who, from where, when, and the result.
+    """List commands, with who issued each, from where, when, and the result.
+
+    They are kept for seven years (PSTN_AUDIT_DAYS). The results of those older than a month are in the warehouse.
 
     Example: pstn audit --tenant contoso --from 2026-03-01
     """
 
-    settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
+    settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)
     from_ms, to_ms = period_of(from_, to)
+    now_ms = time.time_ns() // 1_000_000
+    from_ms = begin_ms(from_ms, to_ms, now_ms)
+    stored: dict[tuple[int, int], Refusal] = {}
+    if needs_warehouse(settings, from_ms, now_ms):
+        with opened(settings.warehouse) as store:
+            stored = read_stored_refusals(store, settings, tenant, from_ms)
     with one_line():
         count = partition_count_of(settings)
         lines = asyncio.run(
             read_audit(
-                settings, partition_count=count, tenant_id=tenant, from_ms=from_ms, to_ms=to_ms, with_ticks=ticks
+                settings,
+                partition_count=count,
+                tenant_id=tenant,
+                from_ms=from_ms,
+                to_ms=to_ms,
+                with_ticks=ticks,
+                stored=stored,
             )
         )
     chosen = [line for line in lines if by is None or by in line.command.issued_by]

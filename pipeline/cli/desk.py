@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from pipeline.debit.account import Account
 from pipeline.office.amount import AmountError, parse_amount
 from pipeline.office.answer import Answer, Verdict
 from pipeline.office.audit import AuditLine
-from pipeline.office.audit_io import read_audit
+from pipeline.office.audit_io import begin_ms, read_audit
 from pipeline.office.command_io import (
     WAIT_S,
     StillPending,
@@ -112,6 +113,7 @@ async def _issue(settings: Settings, command: Command, *, is_own_id: bool, wait_
                 partition_count=desk.partition_count,
                 tenant_id=command.tenant_id,
                 command_id=command.command_id,
+                from_ms=begin_ms(None, None, time.time_ns() // 1_000_000),
             )
             if (known := _counting(earlier)) is not None:
                 return _earlier_answer(known, command)

@@ -1,22 +1,29 @@
-"""Reads the commands of a period from their topic, with their results."""
+"""Reads the commands of a period from their topic, with their results.
+
+Rejects leave their topic after 30 days; those of earlier commands are in the warehouse.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from pipeline.base.calendar import MS_PER_DAY
+from pipeline.base.calendar import MS_PER_DAY, MS_PER_S
 from pipeline.base.ids import CHECKPOINT_KEY, partition_of
 from pipeline.base.kafka_io import KafkaClients, read_to_end
 from pipeline.base.settings_io import Settings
-from pipeline.base.topics import COMMANDS, CREDIT_TABLE, REJECTED
+from pipeline.base.topics import COMMANDS, CREDIT_TABLE, REJECTED, RESULT_RETENTION_MS
 from pipeline.cdr.command import Command, decode_command
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.office.answer import Refusal, decode_refusal
 from pipeline.office.audit import AuditLine, Logged, judge
+from pipeline.warehouse.store import Store, literal
 
 _TAIL_COUNT = 2_000
+_DAYS = 14
 
 
 async def read_audit(
@@ -28,16 +35,17 @@ async def read_audit(
     to_ms: int | None = None,
     with_ticks: bool = False,
     command_id: str | None = None,
+    stored: Mapping[tuple[int, int], Refusal] = MappingProxyType({}),
 ) -> list[AuditLine]:
     """Commands of a tenant (None: of all) that the broker took in the period, as long as the topic keeps them.
 
-    Earlier ones are read too, for a duplicate window, to know which were repeated.
+    Earlier ones are read too, for a duplicate window, to know which were repeated. `stored`: what the warehouse knows
+    of refusals; without it the answers are right for a period of which `needs_warehouse` says no.
     """
     numbers = range(partition_count) if tenant_id is None else [partition_of(tenant_id, partition_count)]
-    window_ms = settings.duplicate_window_days * MS_PER_DAY
-    since_ms = 0 if from_ms is None else max(0, from_ms - window_ms)
+    since_ms = _since_ms(settings, from_ms)
     logged: list[Logged] = []
-    refusals: dict[tuple[int, int], Refusal] = {}
+    refusals = dict(stored)
     next_offsets: dict[int, int] = {}
     topic = settings.topic(COMMANDS)
 
@@ -62,8 +70,46 @@ async def read_audit(
         next_offsets[number] = 0 if checkpoint is None else checkpoint.next_offset_commands
         await _read(settings, TopicPartition(topic, number), since_ms, take_command)
         await _read(settings, TopicPartition(settings.topic(REJECTED), number), since_ms, take_reject)
-    lines = judge(logged, refusals, next_offsets, partition_count=partition_count, window_ms=window_ms)
+    lines = judge(logged, refusals, next_offsets, partition_count=partition_count, window_ms=_window_ms(settings))
     return [line for line in lines if (from_ms or 0) <= line.at and (to_ms is None or line.at < to_ms)]
+
+
+def begin_ms(from_ms: int | None, to_ms: int | None, now_ms: int) -> int:
+    """Where an audit begins: 14 days before its end when nobody says."""
+    end_ms = now_ms if to_ms is None else min(now_ms, to_ms)
+    return end_ms - _DAYS * MS_PER_DAY if from_ms is None else from_ms
+
+
+def needs_warehouse(settings: Settings, from_ms: int | None, now_ms: int) -> bool:
+    """Whether rejects of the period may have left their topic."""
+    return not settings.embedded_broker and _since_ms(settings, from_ms) < now_ms - RESULT_RETENTION_MS
+
+
+def read_stored_refusals(
+    store: Store, settings: Settings, tenant_id: str | None, from_ms: int | None
+) -> dict[tuple[int, int], Refusal]:
+    """Refused commands in the warehouse, by partition and offset. Blocking; StoreAway, StoreRefused."""
+    since_ms = _since_ms(settings, from_ms)
+    conditions = [
+        f"source_topic = {literal(settings.topic(COMMANDS))}",
+        f"received_at >= toDateTime({since_ms // MS_PER_S}, 'UTC')",
+        *([] if tenant_id is None else [f"tenant_id = {literal(tenant_id)}"]),
+    ]
+    sql = f"""SELECT reason, detail, tenant_id, command_id, source_partition, source_offset
+FROM rejected_cdrs FINAL
+WHERE {" AND ".join(conditions)}
+ORDER BY ledger_epoch"""
+    rows: Iterable[Any] = store.query(sql).rows  # as the columns are
+    found = [Refusal(*row) for row in rows]
+    return {(each.partition, each.offset): each for each in found}
+
+
+def _window_ms(settings: Settings) -> int:
+    return settings.duplicate_window_days * MS_PER_DAY
+
+
+def _since_ms(settings: Settings, from_ms: int | None) -> int:
+    return 0 if from_ms is None else max(0, from_ms - _window_ms(settings))
 
 
 async def last_checkpoint(settings: Settings, number: int) -> Checkpoint | None:

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.topics import (
+    CDRS,
+    COMMANDS,
     CREDIT_TABLE,
     INPUT_RETENTION_MS,
     INPUTS,
@@ -104,12 +106,12 @@ def _judge_configs(name: str, spec: TopicSpec, configs: Mapping[str, str]) -> It
         wanted = spec.configs.get(key)
         if wanted is not None and configs.get(key) != wanted:
             yield Finding("fail", name, f"{key}={configs.get(key)}, needs {wanted}", _REPAIR)
-    is_kept_for_money = spec.name in (*INPUTS, SEEN_CALLS)
     wanted_ms = _whole(spec.configs.get("retention.ms"), 0)
+    needed_ms = {CDRS: INPUT_RETENTION_MS, COMMANDS: INPUT_RETENTION_MS, SEEN_CALLS: wanted_ms}.get(spec.name, 0)
     kept_ms = _whole(configs.get("retention.ms"), -1)
     if wanted_ms and kept_ms != -1 and kept_ms < wanted_ms:
         told = f"retention.ms={kept_ms} ({kept_ms // MS_PER_DAY} days), needs {wanted_ms // MS_PER_DAY} days"
-        yield Finding("fail" if is_kept_for_money else "warn", name, told, _REPAIR)
+        yield Finding("fail" if kept_ms < needed_ms else "warn", name, told, _REPAIR)
     kept_bytes = _whole(configs.get("retention.bytes"), -1)
     if kept_bytes != -1:
         told = f"retention.bytes={kept_bytes}: a busy day deletes records before their time"

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from pipeline.base.calendar import parse_time
+from pipeline.office.answer import Refusal
 from pipeline.office.audit import audit_json
-from pipeline.office.audit_io import read_audit
+from pipeline.office.audit_io import begin_ms, needs_warehouse, read_audit, read_stored_refusals
 from pipeline.office.credit_table import Page
 from pipeline.office.shown import account_json, lot_json, summary_json, user_json
 from pipeline.office.statement import Statement, problem_of
@@ -119,19 +120,27 @@ async def show_audit(
     request: Request,
     token: Viewer,
     tenant_id: TenantId,
-    from_: Annotated[str | None, Query(alias="from", max_length=40, description="RFC 3339 with Z")] = None,
+    from_: Annotated[
+        str | None, Query(alias="from", max_length=40, description="RFC 3339 with Z; default: 14 days ago")
+    ] = None,
     to: Annotated[str | None, Query(max_length=40, description="RFC 3339 with Z, not included")] = None,
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=64, description="the `next` of the page before")] = None,
 ) -> Json:
     service = service_of(request)
+    settings, now_ms, to_ms = service.settings, time.time_ns() // 1_000_000, _instant(to, "to")
+    from_ms = begin_ms(_instant(from_, "from"), to_ms, now_ms)
+    stored: dict[tuple[int, int], Refusal] = {}
+    if needs_warehouse(settings, from_ms, now_ms):
+        stored = await service.stored(lambda store: read_stored_refusals(store, settings, tenant_id, from_ms))
     since = int(after) if after is not None and after.isdigit() else -1
     lines = await read_audit(
-        service.settings,
+        settings,
         partition_count=service.live.partition_count,
         tenant_id=tenant_id,
-        from_ms=_instant(from_, "from"),
-        to_ms=_instant(to, "to"),
+        from_ms=from_ms,
+        to_ms=to_ms,
+        stored=stored,
     )
     rest = [line for line in lines if line.answer.offset > since]
     following = str(rest[limit - 1].answer.offset) if len(rest) > limit else None

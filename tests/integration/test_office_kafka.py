@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import OFFSET_END, TopicPartition
 
+from pipeline.base.avro import codec_of
 from pipeline.embedded.kafka_io import KafkaNode
+from pipeline.emit.invoice.invoice import decode_invoice
+from pipeline.emit.journal_read_io import read_journal
 from pipeline.office.audit_io import read_audit
-from tests.integration.ledger_harness import PARTITIONS, Deployment
+from tests.integration.ledger_harness import PARTITIONS, Deployment, eventually
 from tests.integration.test_worker_process import environment_of
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
@@ -22,8 +28,8 @@ OPEN = ("account", "open", "--country", "US", "--tariff", "hold_usd", "--yes")
 USERS = 6_000
 
 
-def pstn(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = environment_of(deployment, PSTN_TENANT="contoso", COLUMNS="200")
+def pstn(deployment: Deployment, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = environment_of(deployment, PSTN_TENANT="contoso", COLUMNS="200", **variables)
     command = [sys.executable, "-m", "pipeline", *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
@@ -99,5 +105,76 @@ def test_an_assignment_that_is_killed_half_way_is_taken_up_by_typing_it_again(
         results = [line.rsplit(",", 1)[1] for line in report.read_text().split()[1:]]
         assert set(results) <= {"set up", "unchanged"}
         assert len(results) == USERS
+
+    asyncio.run(run())
+
+
+async def audited(typed: Callable[..., Awaitable[subprocess.CompletedProcess[str]]], *period: str) -> list[str]:
+    """The results of the refunds. Rejects that left their topic long ago are in the warehouse."""
+    answer = await typed("audit", "--format", "json", *period)
+    assert answer.returncode == 0, answer.stderr
+    lines = [json.loads(line) for line in answer.stdout.splitlines()]
+    return [line["result"] for line in lines if line["kind"] == "refund_call"]
+
+
+def test_a_refund_gives_a_call_back_once_however_often_it_is_typed(
+    kafka: KafkaNode, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Two people at a help desk, or one who is not sure: the customer gets the money of a call back, and no more.
+
+    A refund is credits, not a payment: no card is asked, and no paper is written for it.
+    """
+    warehouse = f"chdb:{tmp_path / 'warehouse'}"
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix, warehouse=warehouse)
+
+        async def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return await asyncio.to_thread(pstn, deployment, *arguments, PSTN_WAREHOUSE=warehouse)
+
+        async def shown() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads((await typed("account", "show", "--format", "json")).stdout)
+            return found
+
+        async def papers() -> list[tuple[str, int]]:
+            kept = await read_journal(deployment.settings, "invoices", [0])
+            return [(each.kind, each.amount_micros) for each in (decode_invoice(each.value) for each in kept)]
+
+        async with deployment.worker(roles=("ledger", "loader", "invoices", "payments")):
+            await deployment.open_accounts(["contoso"], 5_000_000)
+            await deployment.call("contoso", 2, minutes=7)
+            costs = [call["debited_micros"] for call in await deployment.rated_when(2)]
+            assert costs[0] == costs[1] > 0
+            before = await shown()
+            assert before["balance_micros"] == 5_000_000 - sum(costs)
+            refund = ("refund", "--usage-id", "contoso-1", "--reason", "call was cut off", "--yes")
+            first = await eventually(lambda: typed(*refund), lambda ended: ended.returncode != 2, wait_s=60)
+            assert first.returncode == 0, first.stderr
+            assert "refunded for call contoso-1" in first.stdout
+            after = await shown()
+            assert after["balance_micros"] == before["balance_micros"] + costs[0]
+            again = await typed(*refund)
+            assert (again.returncode, "nothing changed: already_refunded" in again.stderr) == (1, True), again.stderr
+            with_id = ("refund", "--usage-id", "contoso-2", "--reason", "noise", "--yes", "--id", "ticket-7")
+            assert (await typed(*with_id)).returncode == 0
+            repeated = await typed(*with_id)
+            assert (repeated.returncode, "nothing done again" in repeated.stdout) == (0, True), repeated.stderr
+            unknown = await typed("refund", "--usage-id", "contoso-3", "--reason", "x", "--yes")
+            assert (unknown.returncode, "no rated call contoso-3" in unknown.stderr) == (2, True)
+            assert (await shown())["balance_micros"] == 5_000_000
+            entries = [entry["kind"] for entry in await deployment.ledger_entries()]
+            assert sorted(entries) == ["funding", "refund", "refund", "usage", "usage"]
+            assert await eventually(papers, len) == [("invoice", 5_000_000)]
+            kinds = {
+                codec_of(value).decode(value).get("kind") for _, _, value in await deployment.read("account-events")
+            }
+            assert "call_refunded" in kinds
+            assert not {kind for kind in kinds if str(kind).startswith("recharge_")}
+            assert await audited(typed, "--from", "2020-01-01") == ["applied", "rejected", "applied"]
+            topic = deployment.settings.topic("rejected")
+            gone = [TopicPartition(topic, number, OFFSET_END) for number in range(PARTITIONS)]
+            for each in deployment.admin.delete_records(gone).values():
+                each.result()
+            assert await audited(typed, "--from", "2020-01-01") == ["applied", "rejected", "applied"]
 
     asyncio.run(run())

@@ -13,7 +13,7 @@ from pipeline.base.ids import account_key, murmur2, part_key, partition_of, user
 from pipeline.base.kafka_io import REQUEST_BYTES_MAX
 from pipeline.base.money import ceil_div, format_micros, parse_micros, to_decimal
 from pipeline.base.record import InputRecord
-from pipeline.base.topics import TopicState, problems_of_topics, topic_specs
+from pipeline.base.topics import INPUT_RETENTION_MS, TopicState, problems_of_topics, topic_specs
 from pipeline.debit.account import Account, Lot, Terms
 from pipeline.debit.merge import merge
 from pipeline.debit.stored import encode_stored
@@ -134,7 +134,7 @@ def test_a_command_waits_for_calls_that_are_not_yet_at_hand() -> None:
 
 
 def _states(**changed: TopicState) -> dict[str, TopicState]:
-    specs = topic_specs(duplicate_window_ms=1, replicated=False)
+    specs = topic_specs(duplicate_window_ms=1, audit_ms=INPUT_RETENTION_MS, replicated=False)
     return {spec.name: TopicState(spec.name, "id", 12, spec.configs) for spec in specs} | changed
 
 
@@ -147,19 +147,23 @@ def test_the_credit_table_takes_an_account_of_ten_thousand_lots() -> None:
     ids = [f"{number:06d}".ljust(64, "\N{GRINNING FACE}") for number in range(10_000)]
     account.lots = [Lot(each, when, number, when, 10**9, 10**9, False) for number, each in enumerate(ids)]
     size = len(encode_stored(account))
-    table = next(s for s in topic_specs(duplicate_window_ms=1, replicated=False) if s.name == "credit-table")
+    table = next(
+        s
+        for s in topic_specs(duplicate_window_ms=1, audit_ms=INPUT_RETENTION_MS, replicated=False)
+        if s.name == "credit-table"
+    )
     assert 1_048_588 < size < int(table.configs["max.message.bytes"]) < REQUEST_BYTES_MAX
 
 
 def test_topics_as_created_have_no_problem() -> None:
     """What `pstn topics create` makes is what a worker accepts."""
-    specs = topic_specs(duplicate_window_ms=1, replicated=False)
+    specs = topic_specs(duplicate_window_ms=1, audit_ms=INPUT_RETENTION_MS, replicated=False)
     assert problems_of_topics(specs, _states(), prefix="pstn.") == []
 
 
 def test_each_problem_of_a_topic_says_what_to_type() -> None:
     """At 3 a.m. nobody looks a setting up."""
-    specs = topic_specs(duplicate_window_ms=1, replicated=False)
+    specs = topic_specs(duplicate_window_ms=1, audit_ms=INPUT_RETENTION_MS, replicated=False)
     sender_time = TopicState("cdrs", "id", 12, {"message.timestamp.type": "CreateTime"})
     fewer = TopicState("rejected", "id", 3, {})
     found = problems_of_topics(specs, _states(cdrs=sender_time, rejected=fewer), prefix="p.")

@@ -17,7 +17,7 @@ from pipeline.ops.doctor import (
     judge_topics,
 )
 
-SPECS = topic_specs(duplicate_window_ms=7 * MS_PER_DAY, replicated=True)
+SPECS = topic_specs(duplicate_window_ms=7 * MS_PER_DAY, audit_ms=2_557 * MS_PER_DAY, replicated=True)
 WANTS = Wants(60_000, 30_000, 60)
 SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 BROKER = {"offsets.retention.minutes": "43200", "auto.create.topics.enable": "false"}
@@ -50,6 +50,8 @@ def test_topics_as_they_are_created_for_production_are_well():
         ("credit-table", "cleanup.policy", "delete", "fail"),
         ("cdrs", "retention.ms", str(13 * MS_PER_DAY), "fail"),
         ("seen-calls", "retention.ms", str(7 * MS_PER_DAY), "fail"),
+        ("account-commands", "retention.ms", str(13 * MS_PER_DAY), "fail"),
+        ("account-commands", "retention.ms", str(14 * MS_PER_DAY), "warn"),
         ("rated-calls", "retention.ms", str(7 * MS_PER_DAY), "warn"),
         ("account-commands", "retention.bytes", "1000000000", "fail"),
         ("rejected", "max.message.bytes", "1048588", "fail"),
