@@ -19,12 +19,12 @@ from pipeline.cli.desk import load_settings
 from pipeline.cli.failure import fail, one_line, plain
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.emit.journal_read_io import ask_owners, read_journal
-from pipeline.emit.notify.notice import DEAD, WAITING, Notice, decode_notice
+from pipeline.emit.notify.notice import DEAD, PLANNED, WAITING, Notice, decode_notice
 from pipeline.office.command_io import partition_count_of
 
 app = typer.Typer(no_args_is_help=True, help="Mails and webhooks to the customers' contacts.")
 
-_TimeNames = {WAITING: "next attempt", "sent": "sent", DEAD: "given up"}
+_TimeNames = {WAITING: "next attempt", "sent": "sent", DEAD: "given up", PLANNED: "not before"}
 Tenant = Annotated[str | None, typer.Option(envvar="PSTN_TENANT", help="one tenant", show_default="all")]
 
 
@@ -32,14 +32,15 @@ Tenant = Annotated[str | None, typer.Option(envvar="PSTN_TENANT", help="one tena
 def list_(
     tenant: Tenant = None,
     state: Annotated[
-        Literal["waiting", "sent", "dead"] | None, typer.Option(help="only notices in this state", show_default="all")
+        Literal["waiting", "sent", "dead", "planned"] | None,
+        typer.Option(help="only notices in this state", show_default="all"),
     ] = None,
     format: Annotated[Literal["table", "csv", "json"], typer.Option(help="json: one object a line")] = "table",
     limit: Annotated[int, typer.Option(min=1, help="the last so many, in the table")] = 100,
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """What waits, what was sent in the last 7 days, and what was given up in the last 30.
+    """What waits or is planned, what was sent in the last 7 days, and what was given up in the last 30.
 
     Example: pstn notices list --state dead
     """
@@ -74,7 +75,7 @@ def resend(
     if bool(notice_ids) == dead:
         raise fail("give the ids of notices, or --dead for all that were given up")
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
-    found = {notice.notice_id: (partition, notice) for partition, notice in _read(settings)}
+    found = {notice.notice_id: (partition, notice) for partition, notice in _read(settings) if notice.state != PLANNED}
     if unknown := [each for each in notice_ids or () if each not in found]:
         raise fail(plain(f"no notice {unknown[0]}: `pstn notices list` shows those that are kept"))
     chosen = (

@@ -116,6 +116,32 @@ def test_a_storm_becomes_one_mail_an_hour_with_a_count():
     assert first.notice_id != second.notice_id
 
 
+def test_a_mail_that_may_be_out_already_is_sent_again_with_the_same_words():
+    """Its predecessor died between the server's yes and the record of it. Who throws the second one away because of
+    its Message-ID must not throw away an event that only the second one tells of."""
+    world = World()
+    world.tell("recharge_failed")
+    world.desk.start_due(NOW, MAIL, 99)  # and the server takes it
+    world.start()
+    world.tell("recharge_failed")
+    (again,) = world.send_due()
+    assert (again.event_count, again.event_id) == (1, "contoso:cdrs:7:1:0")
+    (other,) = world.send_due((NOW // MS_PER_HOUR + 1) * MS_PER_HOUR)
+    assert (other.event_count, other.event_id) == (1, "contoso:cdrs:7:2:0")
+
+
+def test_what_was_not_yet_due_at_a_restart_still_takes_more_in():
+    """Nobody can have sent it: a worker that restarts often must not make a mail of every event."""
+    world = World()
+    world.tell("recharge_failed")
+    world.send_due()
+    for _ in range(3):
+        world.tell("recharge_failed")
+        world.start()
+    (second,) = world.send_due((NOW // MS_PER_HOUR + 1) * MS_PER_HOUR)
+    assert second.event_count == 3
+
+
 def test_a_webhook_gets_every_event():
     """Machines count them themselves."""
     world = World()

@@ -7,10 +7,11 @@ it, so a mail server that was dead for days brings two mails about a thing and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pipeline.base.calendar import MS_PER_HOUR
 from pipeline.base.record import Consumed
+from pipeline.debit.account import Account
 from pipeline.emit.customers import Contact, Customers
 from pipeline.emit.events import events_in
 from pipeline.emit.journal import REQUEST_PREFIX, Change, JournalProgress
@@ -18,6 +19,7 @@ from pipeline.emit.notify.notice import (
     GIVE_UP_AFTER_MS,
     HEARERS,
     MAIL,
+    PLANNED,
     WAITING,
     WEBHOOK,
     Notice,
@@ -28,6 +30,7 @@ from pipeline.emit.notify.notice import (
     new_notice,
     sent_again,
 )
+from pipeline.emit.notify.reminder import ANNOUNCED, looked_at, planned
 from pipeline.emit.outputs import AccountEvent
 
 RESEND_PREFIX = REQUEST_PREFIX + b"resend/"
@@ -45,6 +48,9 @@ class NoticeDesk:
         """Ids in the order in which they came."""
         self._newest: dict[tuple[str, str, str], str] = {}
         self._under_way: set[str] = set()
+        self._inherited: set[str] = set()
+        """Of a predecessor, who may have died after a server took them: what they say must not change."""
+        self._planned: set[str] = set()
         self._changed: dict[bytes, None] = {}
 
     # ---- the journal
@@ -55,7 +61,9 @@ class NoticeDesk:
         if value is None:
             self._drop(key.decode())
         else:
-            self._keep(decode_notice(value))
+            notice = decode_notice(value)
+            self._keep(notice)
+            self._inherited.add(notice.notice_id)
 
     def take(self, records: Sequence[Consumed], now_ms: int) -> None:
         requests = [record for record in records if record.topic == self._journal_topic]
@@ -67,6 +75,8 @@ class NoticeDesk:
             for event in events_in(records, HEARERS.keys()):
                 if event.occurred_at >= now_ms - GIVE_UP_AFTER_MS:
                     self._tell(event, now_ms)
+                if event.kind == ANNOUNCED:
+                    self._put(planned(event, now_ms=now_ms))
 
     def changes(self) -> list[Change]:
         changed, self._changed = self._changed, {}
@@ -104,6 +114,26 @@ class NoticeDesk:
         self._under_way.discard(notice.notice_id)
         self._put(notice)
 
+    # ---- reminders
+
+    def due_plans(self, now_ms: int) -> list[Notice]:
+        """Plans to be looked at now."""
+        return [plan for each in self._planned if (plan := self._notices[each]).due_at <= now_ms]
+
+    def look_at(self, plans: Iterable[Notice], accounts: Mapping[str, Account], now_ms: int) -> None:
+        """Puts them off, tells of them, or drops them. `accounts`: of their tenants, by id."""
+        for plan in plans:
+            found = looked_at(plan, accounts.get(plan.tenant_id), now_ms=now_ms)
+            if isinstance(found, Notice):
+                self._put(found)
+                continue
+            self._drop(plan.notice_id)
+            self._changed[plan.notice_id.encode()] = None
+            if found is not None:
+                self._tell(found, now_ms)
+
+    # ---- the end
+
     def forget(self, now_ms: int) -> None:
         """Drops what ended long ago."""
         for notice in [each for each in self._notices.values() if is_forgotten(each, now_ms=now_ms)]:
@@ -127,7 +157,8 @@ class NoticeDesk:
         channel = MAIL if contact.mail is not None else WEBHOOK
         newest = self._notices.get(self._newest.get((event.tenant_id, event.kind, contact.address), ""))
         if channel == MAIL and newest is not None:
-            is_untried = newest.attempt_count == 0 and newest.notice_id not in self._under_way
+            is_inherited = newest.notice_id in self._inherited and newest.due_at <= now_ms
+            is_untried = newest.attempt_count == 0 and newest.notice_id not in self._under_way and not is_inherited
             if newest.state == WAITING and is_untried:
                 self._put(joined(newest, event))
                 return
@@ -136,7 +167,7 @@ class NoticeDesk:
 
     def _resend(self, notice_id: str, now_ms: int) -> None:
         notice = self._notices.get(notice_id)
-        if notice is not None and notice_id not in self._under_way:
+        if notice is not None and notice.state != PLANNED and notice_id not in self._under_way:
             self._put(sent_again(notice, now_ms=now_ms))
 
     def _put(self, notice: Notice) -> None:
@@ -150,12 +181,16 @@ class NoticeDesk:
             self._newest[notice.about] = notice.notice_id
         if notice.state == WAITING:
             self._waiting.setdefault(notice.notice_id)
+        elif notice.state == PLANNED:
+            self._planned.add(notice.notice_id)
         else:
             self._waiting.pop(notice.notice_id, None)
 
     def _drop(self, notice_id: str) -> None:
         notice = self._notices.pop(notice_id, None)
         self._waiting.pop(notice_id, None)
+        self._planned.discard(notice_id)
+        self._inherited.discard(notice_id)
         if notice is not None and self._newest.get(notice.about) == notice_id:
             del self._newest[notice.about]
 

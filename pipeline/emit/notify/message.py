@@ -66,6 +66,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Credits last twelve months from their purchase. {amount} of an older purchase are left and will expire "
         "within 30 days.",
     ),
+    "lot_expires_soon": (
+        "{amount} of your credits expire within a week",
+        "{amount} of a purchase made almost twelve months ago are still left and will expire within 7 days. The "
+        "balance is {balance}.",
+    ),
     "lot_expired": (
         "{amount} of your credits have expired",
         "{amount} of a purchase made twelve months ago were not used and have expired. The balance is {balance}.",

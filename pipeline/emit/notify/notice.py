@@ -23,11 +23,14 @@ HEARERS: dict[str, tuple[str, ...]] = {
     "pool_at_80": ("admin",),
     "pool_exhausted": ("admin",),
     "lot_expiring": ("billing",),
+    "lot_expires_soon": ("billing",),
     "lot_expired": ("billing",),
     "spend_cap_reached": ("admin",),
     "switched_to_postpaid": ("billing",),
 }
 WAITING, SENT, DEAD = "waiting", "sent", "dead"
+PLANNED = "planned"
+"""A reminder of a later day (`reminder.py`), of no contact yet."""
 MAIL, WEBHOOK = "mail", "webhook"
 EVENTS_KEPT_MAX = 20
 GIVE_UP_AFTER_MS = 5 * MS_PER_DAY  # as mail servers do

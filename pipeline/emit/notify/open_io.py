@@ -17,6 +17,7 @@ from pipeline.emit.customers_io import CustomersFile
 from pipeline.emit.journal_io import JournalOwner
 from pipeline.emit.notify.deliver_io import Delivery
 from pipeline.emit.notify.desk import NoticeDesk
+from pipeline.emit.notify.lots_io import LotReader
 from pipeline.emit.notify.post_io import Post
 from pipeline.emit.notify.texts_io import catalogue
 from pipeline.emit.notify.wording import LANGUAGES
@@ -64,7 +65,11 @@ class ContactNotifier:
             make_desk=lambda: NoticeDesk(
                 customers=self._customers.current, journal_topic=self._settings.topic(NOTICES)
             ),
-            work=Delivery(post=self._post, number=number),
+            work=Delivery(
+                post=self._post,
+                lots=LotReader(settings=self._settings, clients=self._clients, number=number),
+                number=number,
+            ),
         )
 
     async def close(self) -> None:
