@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,17 @@ from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
 from pipeline.__main__ import cli
+from pipeline.base.avro import codec
+from pipeline.base.calendar import MS_PER_DAY, add_months
 from pipeline.base.settings_io import Settings
 from pipeline.embedded.kafka_io import KafkaNode
 from pipeline.emit.customers_io import CustomersFile
-from pipeline.emit.notify.notice import MAIL, WEBHOOK, new_notice
+from pipeline.emit.journal_read_io import read_journal
+from pipeline.emit.notify.notice import MAIL, WEBHOOK, decode_notice, new_notice
 from pipeline.emit.notify.post_io import Outcome, Post
 from pipeline.emit.outputs import AccountEvent
 from tests.avro_values import sample_of
-from tests.integration.ledger_harness import Deployment, account_commands, eventually
+from tests.integration.ledger_harness import PARTITIONS, Deployment, account_commands, eventually
 from tests.integration.test_payments_worker import recharge_command
 
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
@@ -259,6 +263,64 @@ def test_a_dead_mail_server_delays_mail_and_nothing_else(
         assert [mail["To"] for mail in mailbox.mails] == ["ap@contoso.example"]
         assert mailbox.mails[0]["Message-ID"] == f"<{ids[0]}@pstn.example>"
         assert len(endpoint.taken) == 1
+        await runner.cleanup()
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_week_before_money_expires_a_second_mail_says_so(
+    kafka: KafkaNode, topic_prefix: str, server: tuple[Mailbox, Controller], certificate: Path, tmp_path: Path
+) -> None:
+    """The real ledger announces the lot, the credit table says what is left, and the plan outlives its worker."""
+    mailbox, controller = server
+    wait_s = 15
+
+    async def main() -> None:
+        endpoint = Endpoint()
+        runner, port = await endpoint.start()
+        wanted = settings_for(tmp_path, certificate, controller.port, port)
+        names = ("customers", "smtp_host", "smtp_port", "smtp_username", "smtp_password", "smtp_ca", "mail_from")
+        deployment = await Deployment.make(
+            kafka.bootstrap, topic_prefix, **{name: getattr(wanted, name) for name in names}
+        )
+        due_at = int(time.time() + wait_s) * 1000
+        old = {
+            "command_id": "old",
+            "tenant_id": "contoso",
+            "issued_by": "test",
+            "kind": "add_funds",
+            "amount_micros": 7_000_000,
+            "currency": "USD",
+            "purchased_at": add_months(due_at + 7 * MS_PER_DAY, -12),
+            "payment_method": "card",
+            "reference": "test",
+        }
+
+        async def states() -> list[tuple[str, str]]:
+            kept = await read_journal(deployment.settings, "notices", range(PARTITIONS))
+            found = [decode_notice(each.value) for each in kept]
+            return sorted((each.kind, each.state) for each in found if each.address != "nobody@contoso.example")
+
+        told = [("lot_expiring", "sent"), ("lot_expiring", "sent")]
+        roles = ("ledger", "notifier")
+        async with deployment.worker(roles=roles):
+            values = [*account_commands("contoso", 1_000_000), codec("account_command").encode(old)]
+            await deployment.send("account-commands", [("contoso", value) for value in values])
+            await deployment.call("contoso", 1)  # the next record, which announces the lot
+            planned = [("lot_expiring", "planned"), *told]
+            assert await eventually(states, lambda found: found == planned, wait_s=60) == planned
+        await asyncio.sleep(max(0, due_at / 1000 - time.time()))
+        async with deployment.worker(roles=roles):
+            reminded = [("lot_expires_soon", "sent"), ("lot_expires_soon", "sent"), *told]
+            assert await eventually(states, lambda found: found == reminded, wait_s=60) == reminded
+        assert ["點數" in mail["Subject"] for mail in mailbox.mails] == [True, True]
+        assert "7 天內到期" in mailbox.mails[1].get_body(("plain",)).get_content()  # type: ignore[union-attr]
+        left = [event["data"]["amount_micros"] for event in endpoint.taken]
+        [call] = await deployment.rated()
+        assert left == [7_000_000, 7_000_000 - call["debited_micros"]]
+        assert call["debited_micros"] > 0
+        assert [event["type"] for event in endpoint.taken] == ["lot_expiring", "lot_expires_soon"]
         await runner.cleanup()
 
     asyncio.run(main())
