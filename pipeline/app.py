@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncIterable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from typing import Any, TextIO
+from typing import Any
 
 import faust
 import prometheus_client
@@ -29,6 +27,7 @@ from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.check_io import TopicCheck
 from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.logging_io import configure_logging
 from pipeline.base.membership_io import Membership, Owner
 from pipeline.base.record import Effect
 from pipeline.base.resources_io import resource_path
@@ -307,25 +306,6 @@ def _give_memory_back() -> None:
     nothing."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES_MIN)
-
-
-def configure_logging(settings: Settings, stream: TextIO = sys.stderr) -> None:
-    """One line for each event: console on a terminal, JSON elsewhere. Libraries speak from warnings up."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not stream.isatty())
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[*shared, renderer],
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s", force=True)
-    # A transaction that follows the last one closely is retried while the broker writes markers: harmless.
-    logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> LedgerApp:

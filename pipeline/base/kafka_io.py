@@ -25,6 +25,8 @@ REQUEST_BYTES_MAX = 4 * 1024 * 1024
 # Between two tries of a client. At 10 ms the clients of 12 partitions take 0.4 of a core while the broker is away.
 _RETRY_MS = 50
 _RESTORE_POLL_MS = 200
+# Of 512 KiB: 500 accounts or 2,000 remembered calls take a few milliseconds, in which nothing else happens.
+_PIECES_OF_A_FETCH = 8
 _STILL_S = 2.0
 _HEARTBEAT_MS_MAX = 500
 _STOP_S_MAX = 3.0
@@ -150,8 +152,11 @@ async def read_to_end(
     moved_at_s = time.monotonic()
     while position < end_offset:
         fetched = await consumer.getmany(partition, timeout_ms=_RESTORE_POLL_MS)
-        if records := fetched.get(partition):
-            take(records)
+        records = fetched.get(partition, [])
+        piece = max(1, len(records) // _PIECES_OF_A_FETCH)
+        for begin in range(0, len(records), piece):
+            take(records[begin : begin + piece])
+            await asyncio.sleep(0)
         now_position = await consumer.position(partition)
         if now_position > position:
             position, moved_at_s = now_position, time.monotonic()

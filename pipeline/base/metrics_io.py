@@ -27,6 +27,10 @@ UNSTABLE_RECORDS = Gauge(
 OWNED_PARTITIONS = Gauge("pstn_owned_partitions", "Partitions owned by this worker", ["role"])
 REBALANCES = Counter("pstn_rebalances_total", "Rebalances seen", ["role"])
 RESTORES = Counter("pstn_restores_total", "Partitions restored from the credit table")
+RESTORE_RECORDS = Counter("pstn_restore_records_total", "Records read back from the credit table and seen-calls")
+RESTORE_SHARE = Gauge(
+    "pstn_restore_share", "Share of the topic that is read, while a partition is restored", ["partition", "topic"]
+)
 RESTORE_SECONDS = Histogram("pstn_restore_seconds", "Time of a restore", buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60))
 PARTITIONS_DROPPED = Counter("pstn_partitions_dropped_total", "Owners that let go on an error", ["cause"])
 PARTITIONS_PARKED = Gauge("pstn_partitions_parked", "Partitions that failed three times at one offset: page somebody")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.base.logging_io import configure_logging
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption
@@ -44,7 +45,6 @@ def api(
         raise fail("a certificate and its key go together: --tls-certificate and --tls-key")
     import uvloop
 
-    from pipeline.app import configure_logging
     from pipeline.web.api_io import serve
 
     configure_logging(settings)

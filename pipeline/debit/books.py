@@ -59,12 +59,16 @@ class State:
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Takes one record of the credit table; None: it was dropped. Later records of a key replace earlier ones."""
-        before = self._encoded.pop(key, None)
+        before = self._encoded.get(key)
         if value is not None:
             self._encoded[key] = value
+        elif before is not None:
+            del self._encoded[key]
         if b"/" not in key:
-            due_at, due_before = (None if each is None else peek_due_at(each) for each in (value, before))
-            self._note_due(unquote(key.decode()), due_at, due_before)
+            due_at = None if value is None else peek_due_at(value)
+            due_before = None if before is None else peek_due_at(before)
+            if due_at != due_before:
+                self._note_due(unquote(key.decode()), due_at, due_before)
 
     def hold_month(self, pools: MonthPools) -> None:
         """Takes a month that is decoded already."""
@@ -153,7 +157,8 @@ class State:
 
     def _note_due(self, tenant_id: str, due_at: int | None, before: int | None) -> None:
         """Moves a tenant to the day on which time alone next does something to it."""
-        day, day_before = (None if at is None or at >= NEVER_MS else at // MS_PER_DAY for at in (due_at, before))
+        day = None if due_at is None or due_at >= NEVER_MS else due_at // MS_PER_DAY
+        day_before = None if before is None or before >= NEVER_MS else before // MS_PER_DAY
         if day == day_before:
             return
         if day_before is not None:

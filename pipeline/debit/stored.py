@@ -55,12 +55,12 @@ def peek_due_at(value: bytes) -> int | None:
     account = codec("account")
     if not value.startswith(account.header):
         return decode_account(value).due_at if account.knows(value) else None
-    zigzag, shift = 0, 0
-    for byte in value[_HEADER_BYTES:]:
+    zigzag, shift, place = 0, 0, _HEADER_BYTES
+    while (byte := value[place]) >= 0x80:
         zigzag |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
         shift += 7
+        place += 1
+    zigzag |= byte << shift
     return zigzag >> 1 ^ -(zigzag & 1)
 
 

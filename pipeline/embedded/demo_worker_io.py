@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from pipeline.base.kafka_io import WorkerMustStop
+from pipeline.base.logging_io import configure_logging
 from pipeline.base.settings_io import Settings
 
 _STOP_S_MAX = 15.0
@@ -43,7 +44,7 @@ class WorkerInside:
         self._stop: asyncio.Event | None = None
 
     async def __aenter__(self) -> Self:
-        from pipeline.app import LedgerApp, configure_logging, run_worker  # noqa: PLC0415  # Faust takes its time
+        from pipeline.app import LedgerApp, run_worker  # noqa: PLC0415  # Faust takes its time
 
         def started(app: LedgerApp) -> None:
             self._stop = app.stopping

@@ -11,7 +11,7 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import TopicPartition as AdminPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, generate_latest
 
 from pipeline.app import make_ledger
 from pipeline.base import metrics_io
@@ -20,7 +20,7 @@ from pipeline.base.ids import CHECKPOINT_KEY, partition_of
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, stop_clients
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
-from pipeline.debit import partition_io
+from pipeline.debit import partition_io, restore_io
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.init_io import skip_lost
 from pipeline.debit.restore_io import restore
@@ -370,6 +370,33 @@ def test_a_retained_partition_is_not_restored_again(kafka: KafkaNode, topic_pref
         deployment.assert_exact(rated)
 
     asyncio.run(run())
+
+
+def test_a_restore_says_how_far_it_is(
+    kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A million accounts take half a minute: whoever waits must see whether it moves."""
+    number, tenant = next(iter(tenants_by_partition().items()))
+    read_before = REGISTRY.get_sample_value("pstn_restore_records_total") or 0.0
+
+    async def run() -> int:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        await deployment.open_accounts([tenant])
+        async with deployment.worker():
+            await deployment.call(tenant, 5)
+            await deployment.rated_when(5)
+        monkeypatch.setattr(restore_io, "_SAY_INTERVAL_S", 0.0)
+        async with deployment.worker() as app:
+            await eventually(lambda: [o.restore_count for o in owners_of(app).values()], lambda c: c == [1, 1, 1])
+        return len([0 for place, _, _ in await deployment.read("credit-table") if place == number])
+
+    record_count = asyncio.run(run())
+    told = [line for line in capsys.readouterr().out.splitlines() if "restoring" in line and "credit-table" in line]
+    assert [line for line in told if f"partition={number}" in line and f"records={record_count}" in line], told
+    read = REGISTRY.get_sample_value("pstn_restore_records_total")
+    assert read is not None
+    assert read >= read_before + record_count
+    assert "pstn_restore_share{" not in generate_latest().decode(), "what is over is no longer shown"
 
 
 def test_a_commit_by_an_old_owner_fails_and_moves_nothing(kafka: KafkaNode, topic_prefix: str) -> None:
