@@ -46,7 +46,7 @@ class Codec:
         self.fields = tuple(field.name for field in fields)
         self.fingerprint = fingerprint_of(schema)
         self.header = MARKER + self.fingerprint
-        self._parsed_fields = fields
+        self.typed_fields = fields
         self._parsed = fastavro.parse_schema(_without_times(schema))
         self._older = {fingerprint_of(former): _Former(former) for former in older}
         self._encode = make_encoder(fields)
@@ -80,7 +80,7 @@ class Codec:
         """
         encode = self._encode_tails.get(skip)
         if encode is None:
-            encode = self._encode_tails[skip] = make_encoder(self._parsed_fields[skip:])
+            encode = self._encode_tails[skip] = make_encoder(self.typed_fields[skip:])
         return encode(self.header + head_body, values)
 
     def decode(self, value: bytes) -> dict[str, object]:

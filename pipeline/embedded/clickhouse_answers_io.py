@@ -26,6 +26,8 @@ _LOOPBACK = "127.0.0.1"
 _CHUNK_BYTES = 64 * 1024
 _QUESTION_BYTES_MAX = 1024 * 1024
 _CONNECT_TIMEOUT_S = 2
+# A reader takes and closes the folder for each question: it waits so long at the end of each.
+_CLOSE_POLL_S = 0.05
 # A question that scans everything may take long before its first row.
 _ANSWER_TIMEOUT_S = 600
 
@@ -41,7 +43,10 @@ class Answers:
         self._server.daemon_threads = False  # so that server_close waits for them
         self._owner_file = folder / _OWNER_FILE
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="warehouse-answers", daemon=True
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": _CLOSE_POLL_S},
+            name="warehouse-answers",
+            daemon=True,
         )
         self._thread.start()
         owner = {"port": self._server.server_address[1], "token": token, "pid": os.getpid()}

@@ -21,8 +21,8 @@ from tempfile import SpooledTemporaryFile
 from typing import NoReturn, TypeVar
 
 from pipeline.embedded.clickhouse_answers_io import Answers, FolderOfAnother
-from pipeline.embedded.clickhouse_native_io import native_block
 from pipeline.embedded.json_rows import rows_of
+from pipeline.warehouse.native_io import native_block
 from pipeline.warehouse.store import ColumnType, Rows, Store, StoreAway, StoreRefused, name_literal
 
 # A report holds the folder while it reads one answer, an owner that ends for seconds.

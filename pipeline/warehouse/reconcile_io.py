@@ -45,6 +45,8 @@ FORWARDED_HEADER = "forwarded-from"
 _WAREHOUSE_POLL_S = 0.5
 _POSITIONS_MAX = 100
 _LIST_TIMEOUT_S = 15
+# Most of the reading is waiting for the broker; each holds the accounts and users of its partition.
+_PARTITIONS_AT_ONCE = 6
 # With no patience at all a slow broker must still be read.
 _STALL_S_MIN = 5.0
 
@@ -147,20 +149,26 @@ async def read_books(
     numbers = await asyncio.to_thread(_partition_numbers, settings.bootstrap_servers, topic)
     clients = KafkaClients(settings)
     patience = _Patience(deadline_s, say)
-    async with clients.reading() as consumer:
-        balances: list[Balance] = []
-        partitions = []
-        for number in numbers:
+    places = asyncio.Semaphore(_PARTITIONS_AT_ONCE)
+
+    async def read(number: int) -> tuple[list[Balance], PartitionState]:
+        async with places, clients.reading() as consumer:
             latest = await _credit_table(clients, consumer, TopicPartition(topic, number), patience)
-            balances += balances_of(latest)
             checkpoint = latest.get(CHECKPOINT_KEY)
             if checkpoint is None:
                 raise WorkerMustStop(f"{topic} partition {number} has no checkpoint: type `pstn ledger init`")
             state = narrowed(state_of(number, checkpoint), since)
             if is_counting_calls:
                 state = await _with_call_count(consumer, state, settings, len(numbers), patience)
-            partitions.append(state)
-    return Books(balances, partitions)
+            return balances_of(latest), state
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            reading = [group.create_task(read(number)) for number in numbers]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    books = [task.result() for task in reading]
+    return Books([balance for balances, _ in books for balance in balances], [state for _, state in books])
 
 
 def _partition_numbers(bootstrap_servers: str, topic: str) -> list[int]:

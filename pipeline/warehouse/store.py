@@ -33,17 +33,6 @@ class ColumnType(NamedTuple):
     type: str
 
 
-def insertable(columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> list[Sequence[object]]:
-    """`data` as `clickhouse-driver` may have it: it puts 0 in the place of each null of the list it is given, and the
-    same rows, inserted again after a failure, would be others. ValueError for columns of different lengths."""
-    if len({len(values) for values in data}) != 1:
-        raise ValueError("columns of different lengths")
-    return [
-        list(values) if column.type.startswith("Nullable") else values
-        for column, values in zip(columns, data, strict=True)
-    ]
-
-
 class Store(Protocol):
     """One database. May be used from several threads; inserts into it run one after the other."""
 

@@ -26,6 +26,7 @@ from pipeline.warehouse.migrations import (
     parse_migration,
     pending,
 )
+from pipeline.warehouse.native_io import BlockClient
 from pipeline.warehouse.store import (
     ColumnType,
     FolderAddress,
@@ -34,7 +35,6 @@ from pipeline.warehouse.store import (
     Store,
     StoreAway,
     StoreRefused,
-    insertable,
     name_literal,
     parse_address,
 )
@@ -115,7 +115,7 @@ class ClickHouseStore:
         statement = f"INSERT INTO {name_literal(table)} ({names}) VALUES"
         with self._writing, self._explained():
             try:
-                self._writer.execute(statement, insertable(columns, data), columnar=True)
+                self._writer.execute(statement, list(data), columnar=True)
             except BaseException:
                 # What stands half-written in the connection must not meet the next insert.
                 self._writer.disconnect()
@@ -146,8 +146,8 @@ class ClickHouseStore:
         finally:
             client.disconnect()
 
-    def _client(self, database: str) -> Client:
-        return Client(
+    def _client(self, database: str) -> BlockClient:
+        return BlockClient(
             self._address.host,
             port=self._address.port,
             database=database,

@@ -23,6 +23,14 @@ class OutOfRange(ValueError):
     """A value that the column cannot hold."""
 
 
+class Bounds(NamedTuple):
+    """The least and the largest value that a column may hold, and what is wrong with others."""
+
+    low: int
+    high: int
+    detail: str
+
+
 class Column(NamedTuple):
     """A column, the record's field that fills it, and how."""
 
@@ -30,6 +38,13 @@ class Column(NamedTuple):
     type: str
     field: str
     convert: Callable[[Values], Values]
+    bounds: Bounds | None = None
+
+    def fill(self, values: Values) -> Values:
+        """The column's values from the field's. OutOfRange when it cannot hold one of them."""
+        if self.bounds is not None and (min(values) < self.bounds.low or max(values) > self.bounds.high):
+            raise OutOfRange(self.bounds.detail)
+        return self.convert(values)
 
 
 class Table(NamedTuple):
@@ -44,6 +59,11 @@ class Table(NamedTuple):
         return tuple(ColumnType(column.name, column.type) for column in self.columns)
 
 
+_INSTANTS = Bounds(0, INSTANT_MS_MAX, "a time outside the years 1970 to 2105")
+# Avro's decoder hands an `int` beyond 32 bits on as it is.
+_INT32 = Bounds(-_INT32_MAX - 1, _INT32_MAX, "a number beyond 32 bits")
+
+
 def _as_it_is(values: Values) -> Values:
     return values
 
@@ -54,19 +74,6 @@ def _empty_for_null(values: Values) -> Values:
 
 def _joined(values: Values) -> Values:
     return ["" if parts is None else " ".join(parts) for parts in values]
-
-
-def _instants(values: Values) -> Values:
-    if min(values) < 0 or max(values) > INSTANT_MS_MAX:
-        raise OutOfRange("a time outside the years 1970 to 2105")
-    return values
-
-
-def _int32(values: Values) -> Values:
-    # Avro's decoder hands an `int` beyond 32 bits on as it is.
-    if min(values) < -_INT32_MAX - 1 or max(values) > _INT32_MAX:
-        raise OutOfRange("a number beyond 32 bits")
-    return values
 
 
 def _members(index: int) -> Callable[[Values], Values]:
@@ -94,11 +101,11 @@ def _long(*fields: str) -> tuple[Column, ...]:
 
 
 def _int(*fields: str) -> tuple[Column, ...]:
-    return tuple(Column(field, "Int32", field, _int32) for field in fields)
+    return tuple(Column(field, "Int32", field, _as_it_is, _INT32) for field in fields)
 
 
 def _instant(field: str) -> Column:
-    return Column(f"{field}_ms", "Int64", field, _instants)
+    return Column(f"{field}_ms", "Int64", field, _as_it_is, _INSTANTS)
 
 
 _PLACE = (

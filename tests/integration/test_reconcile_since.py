@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Books:
 
     def __init__(self, broker: EmbeddedBroker, prefix: str, url: str, folder: Path) -> None:
         self.broker, self.prefix, self.url, self.folder = broker, prefix, url, folder
+        self.store = open_store(url)  # as a worker would have it
+        migrate(self.store)
         self.seq, self.calls, self.offset = 1, 0, -1
         place = {"source_topic": f"{prefix}account-commands", "source_partition": NUMBER, "occurred_at": NOW_MS}
         self.load(ledger_entry(1, [("payments", -FUNDED), ("credits:a", FUNDED)], kind="funding", **place))
@@ -56,12 +58,9 @@ class Books:
             self.load(ledger_entry(self.seq, postings, occurred_at=NOW_MS, **self.place))
 
     def load(self, *records: dict[str, Any]) -> None:
-        store = open_store(self.url)
-        migrate(store)
         named = [("ledger_entry" if "entry_id" in each else "rated_call", each) for each in records]
         for block in blocks_of([consumed(*each) for each in named]):
-            store.insert(block.table.name, block.table.column_types, block.columns)
-        store.close()
+            self.store.insert(block.table.name, block.table.column_types, block.columns)
 
     async def _publish(self, cdrs: Sequence[bytes]) -> None:
         account = sample_of("account") | {"tenant_id": "t1", "currency": "USD", "overdraft_micros": 0}
@@ -92,8 +91,10 @@ class Books:
 
 
 @pytest.fixture
-def books(embedded_broker: EmbeddedBroker, topic_prefix: str, warehouse_url: str, tmp_path: Path) -> Books:
-    return Books(embedded_broker, topic_prefix, warehouse_url, tmp_path)
+def books(embedded_broker: EmbeddedBroker, topic_prefix: str, warehouse_url: str, tmp_path: Path) -> Iterator[Books]:
+    made = Books(embedded_broker, topic_prefix, warehouse_url, tmp_path)
+    yield made
+    made.store.close()
 
 
 def test_each_run_goes_on_where_the_books_last_agreed(books: Books, tmp_path: Path) -> None:

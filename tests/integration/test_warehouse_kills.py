@@ -21,7 +21,7 @@ from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
 from tests.integration import warehouse_loader_process as log
 
-_KILLS = 4
+_KILLS = 3
 _DEADLINE_S = 60
 
 

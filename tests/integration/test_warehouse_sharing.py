@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from pipeline.cli.report import app
 from pipeline.embedded.clickhouse_io import open_folder
 from pipeline.embedded.kafka_io import KafkaNode
+from pipeline.warehouse.store_io import migrate
 from tests.integration.ledger_harness import Deployment, eventually
 from tests.integration.test_worker_process import environment_of, start
 
@@ -102,8 +103,8 @@ def test_a_worker_that_waits_for_a_folder_still_ends_at_once_when_told(
 
 
 @pytest.fixture
-def loaded(kafka: KafkaNode, topic_prefix: str, folder_url: str, tmp_path: Path) -> Deployment:
-    """Five calls of a tenant: rated, loaded, and everybody has gone home."""
+def rated(kafka: KafkaNode, topic_prefix: str) -> Deployment:
+    """Five calls of a tenant, and the ledger has gone home."""
 
     async def run() -> Deployment:
         deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
@@ -113,17 +114,22 @@ def loaded(kafka: KafkaNode, topic_prefix: str, folder_url: str, tmp_path: Path)
             await deployment.rated_when(5, wait_s=90)
         return deployment
 
-    deployment = asyncio.run(run())
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def loaded(rated: Deployment, folder_url: str, tmp_path: Path) -> Deployment:
+    """The same calls in the warehouse, and the loader has gone home too."""
     log = tmp_path / "log"
-    worker = loader(deployment, folder_url, log)
+    worker = loader(rated, folder_url, log)
     try:
         asyncio.run(eventually(log.read_text, lambda text: "partitions_assigned" in text, wait_s=90))
-        waiting = CliRunner().invoke(app, reconcile_arguments(deployment, folder_url, 90))
+        waiting = CliRunner().invoke(app, reconcile_arguments(rated, folder_url, 90))
         assert waiting.exit_code == 0, waiting.output + log.read_text()
     finally:
         worker.terminate()
         worker.wait(10)
-    return deployment
+    return rated
 
 
 def reconcile_arguments(deployment: Deployment, url: str, wait_s: float) -> list[str]:
@@ -153,7 +159,7 @@ def test_reconciling_waits_for_the_transaction_that_a_killed_worker_left_open(
         asked = asyncio.create_task(
             asyncio.to_thread(CliRunner().invoke, app, reconcile_arguments(loaded, folder_url, 60))
         )
-        await asyncio.sleep(8)
+        await asyncio.sleep(5)
         assert not asked.done(), "it waits"
         await dead.abort_transaction()  # as the fence of the next owner does
         await dead.stop()
@@ -166,24 +172,21 @@ def test_reconciling_waits_for_the_transaction_that_a_killed_worker_left_open(
     asyncio.run(run())
 
 
-def test_reconciling_leaves_the_folder_to_a_loader_while_it_waits(loaded: Deployment, folder_url: str) -> None:
+def test_reconciling_leaves_the_folder_to_a_loader_while_it_waits(rated: Deployment, folder_url: str) -> None:
     """It held the lock for its whole run, and waited for the loader that waited for the lock."""
-    asyncio.run(more_calls(loaded))
+    folder = Path(folder_url.removeprefix("chdb:"))
+    empty = open_folder(folder)
+    migrate(empty)
+    empty.close()
     results = []
     asking = threading.Thread(
-        target=lambda: results.append(CliRunner().invoke(app, reconcile_arguments(loaded, folder_url, 20)))
+        target=lambda: results.append(CliRunner().invoke(app, reconcile_arguments(rated, folder_url, 6)))
     )
     asking.start()
-    taken = open_folder(Path(folder_url.removeprefix("chdb:")), wait_s=10)
+    taken = open_folder(folder, wait_s=10)
     assert asking.is_alive()
     taken.close()
     asking.join()
     [result] = results
     assert result.exit_code == 1, "no loader came"
     assert "the warehouse is not as far as the ledger" in result.stderr
-
-
-async def more_calls(deployment: Deployment) -> None:
-    await deployment.call("tenant-0", 5)
-    async with deployment.worker():
-        await deployment.rated_when(10, wait_s=90)

@@ -12,6 +12,7 @@ import pytest
 from pipeline.base.record import Consumed
 from pipeline.warehouse.chosen import Chosen, parse_period
 from pipeline.warehouse.export_io import write_csv, write_json
+from pipeline.warehouse.packed import Packed
 from pipeline.warehouse.reconcile import Balance, PartitionState, compare
 from pipeline.warehouse.reconcile_io import read_warehouse
 from pipeline.warehouse.rows import blocks_of
@@ -93,6 +94,32 @@ def test_what_goes_in_comes_out(store: Store) -> None:
         names = ", ".join(f"`{column.name}`" for column in block.table.columns)
         [found] = rows(store, f"SELECT {names} FROM {block.table.name} FINAL")
         assert list(found) == [next(iter(values)) for values in block.columns]
+
+
+def test_what_goes_in_by_the_thousand_comes_out(store: Store) -> None:
+    """Packed columns are bytes that nobody looks at before the engine; beside them rows that were decoded alone."""
+    calls = [rated_call(seq, usage_id=f"{'ü' * (seq % 90)}{seq}", lots=[], scope=None) for seq in range(0, 900, 3)]
+    calls += [rated_call(seq, rate_micros_per_minute=None, start_time=EPOCH_MS + seq) for seq in range(1, 900, 3)]
+    lots = [{"lot_id": f"lot-{index}", "amount_micros": -index} for index in range(30)]
+    calls += [rated_call(seq, lots=lots[: seq % 31], balance_after_micros=-(2**63)) for seq in range(2, 900, 3)]
+    postings = [("credits:a", -5), ("credits:b", -2), ("revenue:usage", 7)]
+    records = [
+        *(consumed("rated_call", call) for call in calls),
+        *(consumed("ledger_entry", ledger_entry(seq, postings[: seq % 3 + 1])) for seq in range(200)),
+    ]
+    blocks = blocks_of(records)
+    assert all(isinstance(column, Packed) for block in blocks for column in block.columns)
+    for block in blocks:
+        store.insert(block.table.name, block.table.column_types, block.columns)
+        names = ", ".join(f"`{column.name}`" for column in block.table.columns)
+        found = rows(store, f"SELECT {names} FROM {block.table.name} FINAL")
+        inserted = zip(*block.columns, strict=True)
+        assert sorted(found, key=identity) == sorted(map(tuple, inserted), key=identity)
+
+
+def identity(row: tuple[Any, ...]) -> Any:
+    """Of a call its usage_id, of a posting its entry and index."""
+    return row[1], row[-1]
 
 
 def test_times_to_the_second_are_derived_in_utc(store: Store) -> None:

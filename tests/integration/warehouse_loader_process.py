@@ -20,8 +20,8 @@ from pipeline.warehouse.store_io import open_store
 from tests.warehouse_records import EPOCH_MS, consumed, ledger_entry, rated_call, raw, rejected
 
 PARTITION_COUNT = 4
-RECORD_COUNT = 1_200  # of each partition
-_BATCH_RECORDS = 60
+RECORD_COUNT = 2_400  # of each partition
+_BATCH_RECORDS = 120  # half of them calls, enough to be decoded in bulk
 _DAY_MS = 86_400_000
 
 

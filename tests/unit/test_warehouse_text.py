@@ -14,13 +14,13 @@ from pipeline.base.calendar import parse_time
 from pipeline.warehouse.cells import csv_cell
 from pipeline.warehouse.chosen import Chosen, PeriodError, parse_period
 from pipeline.warehouse.migrations import MigrationError, parse_migration, pending
+from pipeline.warehouse.native_io import native_block
 from pipeline.warehouse.store import (
     ColumnType,
     FolderAddress,
     ServerAddress,
     StoreRefused,
     hide_password,
-    insertable,
     literal,
     parse_address,
 )
@@ -150,18 +150,18 @@ def test_no_message_shows_a_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_rows_handed_to_the_driver_are_copies_where_it_would_change_them() -> None:
+def test_rows_handed_to_the_driver_stay_as_they_are() -> None:
     """It puts 0 in the place of null in the very list it gets: the second try would insert other rows."""
     nulls: list[object] = [None, 1]
     columns = [ColumnType("a", "Nullable(Int64)"), ColumnType("b", "String")]
-    handed = insertable(columns, [nulls, ["x", "y"]])
-    assert handed[0] == nulls
-    assert handed[0] is not nulls
+    first = native_block(columns, [nulls, ["x", "y"]])
+    assert nulls == [None, 1]
+    assert native_block(columns, [nulls, ["x", "y"]]) == first
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="different lengths"):
-        insertable([ColumnType("a", "String"), ColumnType("b", "String")], [["x"], []])
+        native_block([ColumnType("a", "String"), ColumnType("b", "String")], [["x"], []])
 
 
 def test_a_migration_is_its_statements_whatever_its_comments() -> None:
