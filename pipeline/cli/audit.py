@@ -43,7 +43,8 @@ def audit(
 ) -> None:
     """List commands, with who issued each, from where, when, and the result.
 
-    They are kept for seven years (PSTN_AUDIT_DAYS). The results of those older than a month are in the warehouse.
+    They are kept for seven years (PSTN_AUDIT_DAYS, which `pstn topics create --repair` puts into force). The results of
+    those older than a month are in the warehouse.
 
     Example: pstn audit --tenant contoso --from 2026-03-01
     """

@@ -39,7 +39,8 @@ EXIT_PENDING = 3
 Tenant = Annotated[str, typer.Option(envvar="PSTN_TENANT", help="whose account")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 CommandId = Annotated[
-    str | None, typer.Option("--id", help="id of the command: typed again with the same one, it is done only once")
+    str | None,
+    typer.Option("--id", help="id of the command: with the same one again within 14 days nothing is done twice"),
 ]
 Wait = Annotated[float, typer.Option(min=0.1, help="seconds to wait for the worker's decision")]
 

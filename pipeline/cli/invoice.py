@@ -147,7 +147,9 @@ def correct(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
 ) -> None:
-    """Take an invoice back, whole or in part, by a credit note. It moves no credits; `pstn refund` gives calls back.
+    """Take an invoice back, whole or in part, by a credit note.
+
+    It moves no credits; `pstn refund` gives back what a call cost.
 
     Example: pstn invoice correct pstn-000001 --reason "wrong purchase order"
     """

@@ -9,7 +9,9 @@ import itertools
 import pytest
 
 from pipeline.base.avro import codec
+from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.ids import CHECKPOINT_KEY, partition_of
+from pipeline.base.settings_io import Settings
 from pipeline.cdr.command import Command
 from pipeline.charge.subscriber import Terms
 from pipeline.debit.account import Account, Lot, User, UserSettings
@@ -20,6 +22,7 @@ from pipeline.office.amount import AmountError, parse_amount
 from pipeline.office.answer import Refusal, Verdict, answer_of, decode_refusal
 from pipeline.office.assign import Step, make_plan
 from pipeline.office.audit import Logged, judge
+from pipeline.office.audit_io import begin_ms, needs_warehouse
 from pipeline.office.credit_table import CreditTable
 from pipeline.office.csv_users import FileRefused, parse_users
 from pipeline.office.statement import EntryRow, make_statement, problem_of
@@ -179,6 +182,17 @@ def statement():  # type: ignore[no-untyped-def]
     return make_statement(
         "A", "USD", (50, 200), opening_micros=4_000_000, entries=entries, left=left, funded=["lot-1"], lots=lots
     )
+
+
+def test_an_audit_asks_the_warehouse_only_for_rejects_that_may_have_left_their_topic() -> None:
+    """Yesterday's question must be answered while the warehouse is away, and last year's must not call a refused
+    command an applied one."""
+    now_ms = 400 * MS_PER_DAY
+    settings = Settings()
+    assert not needs_warehouse(settings, begin_ms(None, None, now_ms), now_ms)
+    assert needs_warehouse(settings, now_ms - 60 * MS_PER_DAY, now_ms)
+    assert needs_warehouse(settings, begin_ms(None, now_ms - 30 * MS_PER_DAY, now_ms), now_ms)
+    assert needs_warehouse(settings, now_ms - 24 * MS_PER_DAY, now_ms), "ids used a week before count"
 
 
 def test_a_statement_leads_from_the_opening_to_the_closing_balance() -> None:
