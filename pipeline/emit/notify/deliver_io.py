@@ -16,32 +16,32 @@ from pipeline.base import metrics_io as metrics
 from pipeline.emit.journal import Desk
 from pipeline.emit.journal_io import JournalWriter
 from pipeline.emit.notify.desk import NoticeDesk
-from pipeline.emit.notify.lots_io import LotReader
 from pipeline.emit.notify.notice import DEAD, MAIL, SENT, WEBHOOK, Notice, ended, failed
 from pipeline.emit.notify.post_io import Outcome, Post
+from pipeline.emit.notify.remind_io import Reminding
 
 log = structlog.get_logger(__name__)
 
 # Of one partition. A black hole takes 30 s of a mail's place: 4 places try 8 mails a minute and wait for better times.
 _PLACES = {MAIL: 4, WEBHOOK: 16}
 _LOOK_S = 0.25
-# Reminders of another day are looked at, and what ended long ago is dropped.
-_TIDY_INTERVAL_S = 600.0
+_FORGET_INTERVAL_S = 600.0
 _JITTER_PERCENT_MAX = 20
 
 
 class Delivery:
     """The `work` of a notice journal's owner."""
 
-    def __init__(self, *, post: Post, lots: LotReader, number: int) -> None:
+    def __init__(self, *, post: Post, remind: Reminding, number: int) -> None:
         self._post = post
-        self._lots = lots
+        self._remind = remind
         self._number = number
 
     async def __call__(self, desk: Desk, writer: JournalWriter) -> None:
         assert isinstance(desk, NoticeDesk)
         under_way: dict[asyncio.Task[Outcome], Notice] = {}
-        tidy_at_s = 0.0
+        reminding = asyncio.create_task(self._remind(desk, writer))
+        forget_at_s = 0.0
         try:
             while True:
                 now_ms = time.time_ns() // 1_000_000
@@ -57,17 +57,16 @@ class Delivery:
                         await writer.write()
                 else:
                     await asyncio.sleep(_LOOK_S)
-                if time.monotonic() >= tidy_at_s:
-                    tidy_at_s = time.monotonic() + _TIDY_INTERVAL_S
+                if time.monotonic() >= forget_at_s:
+                    forget_at_s = time.monotonic() + _FORGET_INTERVAL_S
                     desk.forget(now_ms)
-                    if plans := desk.due_plans(now_ms):
-                        accounts = await self._lots.accounts({plan.tenant_id for plan in plans})
-                        desk.look_at(plans, accounts, now_ms)
                     await writer.write(is_due=False)
+                if reminding.done():
+                    reminding.result()
                 metrics.NOTICES_WAITING.labels(str(self._number)).set(desk.waiting_count)
         finally:
-            for task in under_way:
-                task.cancel()
+            for each in (reminding, *under_way):
+                each.cancel()
             metrics.NOTICES_WAITING.remove(str(self._number))
 
 

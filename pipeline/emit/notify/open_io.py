@@ -17,8 +17,8 @@ from pipeline.emit.customers_io import CustomersFile
 from pipeline.emit.journal_io import JournalOwner
 from pipeline.emit.notify.deliver_io import Delivery
 from pipeline.emit.notify.desk import NoticeDesk
-from pipeline.emit.notify.lots_io import LotReader
 from pipeline.emit.notify.post_io import Post
+from pipeline.emit.notify.remind_io import Reminding
 from pipeline.emit.notify.texts_io import catalogue
 from pipeline.emit.notify.wording import LANGUAGES
 
@@ -67,7 +67,7 @@ class ContactNotifier:
             ),
             work=Delivery(
                 post=self._post,
-                lots=LotReader(settings=self._settings, clients=self._clients, number=number),
+                remind=Reminding(settings=self._settings, clients=self._clients, number=number),
                 number=number,
             ),
         )
