@@ -58,9 +58,11 @@ from tests.integration.ledger_harness import PARTITIONS, Deployment
 
 SELLERS = ("EAST", "WEST")
 KINDS = ("recharge_succeeded", "funds_added", "balance_zero")
-# A life of a cold machine needs a second to take over; the steps of one that has work come within the next.
-_LIFE_S_MAX = 4.0
-_STEPS_MAX = 70
+# Counted from the first write on, so that a slow machine kills as well as a fast one: what a few events bring about is
+# some forty steps in a second or two.
+_STEPS_MAX = 40
+_WORKING_S_MAX = 2.0
+_START_S_MAX = 60.0
 _END_S_MAX = 60.0
 _ROLES = {"invoices": (0,), "notifier": tuple(range(PARTITIONS))}
 
@@ -78,13 +80,17 @@ class _AlwaysOurs:
         """Only lag tools read it."""
 
 
-def live(settings: Settings, dies_at: int | None) -> None:
-    """Runs until it is killed. `dies_at`: the step at which it does that itself."""
+def live(settings: Settings, dies_at: int | None, working: Any) -> None:
+    """Runs until it is killed, by itself at the step `dies_at`; `working` is set at its first write."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     count = 0
 
-    def step() -> None:
+    def step(name: str) -> None:
         nonlocal count
+        if name == "begin_transaction":
+            working.set()
+        if not working.is_set():
+            return
         if count == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
@@ -93,9 +99,9 @@ def live(settings: Settings, dies_at: int | None) -> None:
         real: Callable[..., Awaitable[Any]] = getattr(owner, name)
 
         async def stepped(*args: Any, **kwargs: Any) -> Any:
-            step()
+            step(name)
             found = await real(*args, **kwargs)
-            step()
+            step(name)
             return found
 
         setattr(owner, name, stepped)
@@ -180,7 +186,7 @@ class Run:
         self.notices: list[Notice] = []
         self.recorded: set[str] = set()
         self.doubts: Counter[str] = Counter()
-        self.kills = 0
+        self.kills = self.kills_at_steps = 0
         self.tenant_count = 0
         # A life begins where the last one ended, without 2 s of imports.
         self._processes = multiprocessing.get_context("forkserver")
@@ -214,6 +220,7 @@ class Run:
         self.check()
         return {
             "kills": self.kills,
+            "kills at steps": self.kills_at_steps,
             "purchases": sum(event.kind in PURCHASES for event in self.events),
             "invoices and credit notes": len(self.invoices),
             "notices": len(self.recorded),
@@ -271,12 +278,14 @@ class Run:
     async def one_life(self) -> None:
         by_step = self.chance.random() < 0.7
         dies_at = self.chance.randrange(_STEPS_MAX) if by_step else None
-        life_s = _LIFE_S_MAX if by_step else self.chance.uniform(0.2, 2.0)
-        with self.process(dies_at) as life:
-            await self.buy(self.chance.randint(0, 2) or 1)
+        life_s = _WORKING_S_MAX if by_step else self.chance.uniform(0, 0.5)
+        with self.process(dies_at) as (life, working):
+            await self.buy(self.chance.randint(1, 2))
             if self.chance.random() < 0.3:
                 await self.correct()
+            assert await asyncio.to_thread(working.wait, _START_S_MAX), "a life did nothing"
             await asyncio.to_thread(life.join, life_s)
+            self.kills_at_steps += not life.is_alive()
         self.kills += 1
 
     async def last_life(self) -> None:
@@ -289,10 +298,11 @@ class Run:
 
     @contextmanager
     def process(self, dies_at: int | None) -> Iterator[Any]:
-        life = self._processes.Process(target=live, args=(self.settings, dies_at), daemon=True)
+        working = self._processes.Event()
+        life = self._processes.Process(target=live, args=(self.settings, dies_at, working), daemon=True)
         life.start()
         try:
-            yield life
+            yield life, working
         finally:
             life.kill()
             life.join()
