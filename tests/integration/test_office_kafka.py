@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
+from pypdf import PdfReader
 
 from pipeline.base.avro import codec_of
 from pipeline.embedded.kafka_io import KafkaNode
@@ -109,7 +110,36 @@ def test_an_assignment_that_is_killed_half_way_is_taken_up_by_typing_it_again(
     asyncio.run(run())
 
 
-async def audited(typed: Callable[..., Awaitable[subprocess.CompletedProcess[str]]], *period: str) -> list[str]:
+Typed = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
+
+
+async def assert_stated(typed: Typed, cost_micros: int, pdf: Path) -> None:
+    """The statement tells it all: from nothing over every entry to the balance, and what is left of each lot."""
+    statement = ("account", "statement", "--wait", "60", "--format")
+    answer = await typed(*statement, "json")
+    assert answer.returncode == 0, answer.stderr
+    made = json.loads(answer.stdout)
+    assert made["opening_balance_micros"] == 0
+    balances = [(entry["kind"], entry["balance_micros"]) for entry in made["entries"]]
+    funds = 5_000_000
+    assert balances == [
+        ("funding", funds),
+        ("usage", funds - cost_micros),
+        ("usage", funds - 2 * cost_micros),
+        ("refund", funds - cost_micros),
+        ("refund", funds),
+    ]
+    left = sorted(lot["remaining_micros"] for lot in made["lots"])
+    assert left == [cost_micros, cost_micros, funds - 2 * cost_micros]
+    assert all(lot["expires_at"] > lot["purchased_at"] for lot in made["lots"])
+    assert made["closing_balance_micros"] == funds
+    written = await typed(*statement, "pdf", "--out", str(pdf))
+    assert written.returncode == 0, written.stderr
+    text = "".join(page.extract_text() for page in PdfReader(pdf).pages)
+    assert all(words in text for words in ("Opening balance", "Closing balance", "refund", "Expires", "ticket-7"))
+
+
+async def audited(typed: Typed, *period: str) -> list[str]:
     """The results of the refunds. Rejects that left their topic long ago are in the warehouse."""
     answer = await typed("audit", "--format", "json", *period)
     assert answer.returncode == 0, answer.stderr
@@ -170,6 +200,7 @@ def test_a_refund_gives_a_call_back_once_however_often_it_is_typed(
             }
             assert "call_refunded" in kinds
             assert not {kind for kind in kinds if str(kind).startswith("recharge_")}
+            await assert_stated(typed, costs[0], tmp_path / "statement.pdf")
             assert await audited(typed, "--from", "2020-01-01") == ["applied", "rejected", "applied"]
             topic = deployment.settings.topic("rejected")
             gone = [TopicPartition(topic, number, OFFSET_END) for number in range(PARTITIONS)]
