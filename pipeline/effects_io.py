@@ -16,6 +16,7 @@ from pipeline.base.membership_io import Membership, Owner
 from pipeline.base.record import Effect
 from pipeline.base.resources_io import resource_path
 from pipeline.base.settings_io import Role, Settings
+from pipeline.base.threads_io import in_thread
 from pipeline.base.topics import COMMANDS
 from pipeline.charge.tables_io import TableError, load_tables
 from pipeline.embedded.clickhouse_io import FOLDER_WAIT_S
@@ -65,9 +66,9 @@ async def open_effects(
     async with AsyncExitStack() as closing:
         if "loader" in roles:
             store = await _open_warehouse(settings.warehouse)
-            closing.push_async_callback(asyncio.to_thread, store.close)
+            closing.push_async_callback(in_thread, store.close)
             try:
-                await asyncio.to_thread(migrate, store)
+                await in_thread(lambda: migrate(store))
                 tables = load_tables(settings.tables or resource_path("rating_tables"))
             except (StoreAway, StoreRefused, TableError) as error:
                 raise WorkerMustStop(str(error)) from error
@@ -106,7 +107,7 @@ async def _open_warehouse(url: str) -> Store:
     is_waiting = False
     while True:
         try:
-            return await asyncio.to_thread(open_store, url, wait_s=0)
+            return await in_thread(lambda: open_store(url, wait_s=0))
         except StoreRefused as error:
             raise WorkerMustStop(str(error)) from error
         except StoreAway as error:

@@ -8,6 +8,7 @@ import time
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.kafka_io import WorkerMustStop
 from pipeline.base.settings_io import Settings
+from pipeline.base.threads_io import in_thread
 from pipeline.base.topics import TopicSpec, TopicState, problems_of_topics, topic_specs
 from pipeline.base.topics_io import connect_admin, describe_topics, touch_topics
 
@@ -72,7 +73,7 @@ class TopicCheck:
     async def _look(self) -> None:
         names = [spec.name for spec in specs_of(self._settings)]
         look = touch_topics if self._settings.embedded_broker else describe_topics
-        self._found = await asyncio.to_thread(
+        self._found = await in_thread(
             lambda: look(connect_admin(self._settings.bootstrap_servers), self._settings.topic_prefix, names)
         )
         self._found_at_s = time.monotonic()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ _RESTORE_POLL_MS = 200
 _PIECES_OF_A_FETCH = 8
 _STILL_S = 2.0
 _HEARTBEAT_MS_MAX = 500
-_STOP_S_MAX = 3.0
+_STOP_S_MAX = 2.0
 
 
 log = structlog.get_logger(__name__)
@@ -129,6 +129,16 @@ async def stop_clients(*clients: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     for task in (await asyncio.wait(stopping, timeout=_STOP_S_MAX))[0]:
         if not task.cancelled() and task.exception() is not None:
             log.warning("client_stop_failed", error=repr(task.exception()))
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels them until they have ended: a client in the midst of an answer may catch a cancellation and forget it."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Not sooner again: a cancelled owner takes up to `_STOP_S_MAX` to stop its clients.
+        _, pending = await asyncio.wait(pending, timeout=_STOP_S_MAX + 0.5)
 
 
 async def read_to_end(

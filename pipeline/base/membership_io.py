@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -27,6 +28,7 @@ _POLL_MS = 500
 _COMMIT_INTERVAL_S = 0.1
 _LAG_INTERVAL_S = 2.0
 _LAG_ANSWER_S_MAX = 5.0
+_LAST_COMMIT_S_MAX = 1.5
 
 
 class Owner(Protocol):
@@ -81,7 +83,10 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
 
     async def on_stop(self) -> None:
         await self._hold_all()
-        await self.commit_moved()
+        # A client whose broker is away tries for ever; what is not committed is done again, and harmless.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_COMMIT_S_MAX):
+                await self.commit_moved()
         # Held owners write nothing more, and the next ones fence them: the group need not wait for clients to close.
         leaving = [] if self._consumer is None else [stop_clients(self._consumer)]
         await asyncio.gather(*leaving, self._close_owners(list(self.owners)))

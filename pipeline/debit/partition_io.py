@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 
 from pipeline.base import metrics_io as metrics
-from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, stop_clients
+from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, end_tasks, stop_clients
 from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import InputRecord
@@ -109,8 +109,7 @@ class LedgerPartition:
         await self.hold()
         self._closing = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_tasks([self._task])
         if self.parked:
             metrics.PARTITIONS_PARKED.dec()
 

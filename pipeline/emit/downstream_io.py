@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base import metrics_io as metrics
-from pipeline.base.kafka_io import KafkaClients, stop_clients
+from pipeline.base.kafka_io import KafkaClients, end_tasks, stop_clients
 from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import Consumed
@@ -67,6 +67,7 @@ class DownstreamPartition:
         self._deliver = deliver
         self._tasks: list[asyncio.Task[None]] = []
         self._progress: dict[TopicPartition, Progress] = {}
+        self._is_closing = False
         self._released = asyncio.Event()
         self._released.set()
 
@@ -81,22 +82,21 @@ class DownstreamPartition:
         self._released.set()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._is_closing = True
+        await end_tasks(self._tasks)
 
     def progress(self) -> Iterable[Progress]:
         return self._progress.values()
 
     async def _run(self, topic: TopicPartition) -> None:
         failures = 0
-        while True:
+        while not self._is_closing:
             consumer = self._clients.reader()
             handled: deque[_Handled] = deque()
             try:
                 await consumer.start()
                 await self._seek(consumer, topic)
-                while True:
+                while not self._is_closing:
                     has_handled = await self._one_batch(consumer, topic, handled)
                     failures = 0 if has_handled else failures
                     self._move(topic, handled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -154,13 +155,18 @@ class Deployment:
         self.lost: set[tuple[int, int]] = set()
         self.counts = {"zombies_unfenced": 0, "stops_unclean": 0, "exits_unexpected": 0, "gaps_unsaid": 0}
         self.workers = [self._role(f"ledger-{number + 1}", "ledger") for number in range(options.workers)]
-        self.helpers = {role: self._role(role, role) for role in DOWNSTREAM}
+        helpers = [self._role(roles.replace(",", "-"), roles) for roles in options.helpers]
+        self.helpers = {role: helper for helper in helpers for role in helper.role.split(",")}
         self._admin: Any = None
 
     @property
     def roles(self) -> Iterator[Role]:
         yield from self.workers
-        yield from self.helpers.values()
+        yield from dict.fromkeys(self.helpers.values())
+
+    def rest(self, dice: random.Random, least_s: float, most_s: float) -> None:
+        """Some time in which work goes on."""
+        time.sleep(dice.uniform(least_s, most_s) * self.options.pace)
 
     def _role(self, name: str, role: str) -> Role:
         options = self.options
@@ -302,7 +308,8 @@ class Deployment:
                 records = self.log.records[topic, number]
                 if records and checkpoint[field] <= records[-1].offset:
                     found.append(f"{topic}-{number} is applied to {checkpoint[field]} of {records[-1].offset + 1}")
-        for role, topics in DOWNSTREAM.items():
+        for role in self.helpers:
+            topics = DOWNSTREAM[role]
             committed = self._committed(role, topics)
             for (topic, number), offset in committed.items():
                 records = self.log.records[topic, number]

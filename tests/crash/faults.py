@@ -43,9 +43,9 @@ def _kill(role: Role, say: Say) -> None:
 def kill_worker(deployment: Deployment, dice: random.Random, say: Say) -> None:
     worker = _a_worker(deployment, dice)
     _kill(worker, say)
-    time.sleep(dice.uniform(0, 2))
+    deployment.rest(dice, 0, 2)
     worker.start()
-    time.sleep(dice.uniform(2, 4))
+    deployment.rest(dice, 2, 4)
 
 
 def two_kills(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -56,7 +56,7 @@ def two_kills(deployment: Deployment, dice: random.Random, say: Say) -> None:
     second = dice.choice(deployment.workers)
     _kill(second, say)
     second.start()
-    time.sleep(dice.uniform(2, 4))
+    deployment.rest(dice, 2, 4)
 
 
 def kill_in_restore(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -76,7 +76,7 @@ def kill_in_restore(deployment: Deployment, dice: random.Random, say: Say) -> No
         f"SIGKILL to {worker.name} {'in' if is_in_it else 'near'} its restore: {restored} of {len(worker.owned())} done"
     )
     worker.start()
-    time.sleep(dice.uniform(2, 4))
+    deployment.rest(dice, 2, 4)
 
 
 def kill_in_rebalance(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -96,9 +96,9 @@ def kill_in_rebalance(deployment: Deployment, dice: random.Random, say: Say) -> 
     seen = wait_until(is_moving, 60)
     victim.kill()
     say(f"SIGKILL to {victim.name} while {spare.name} joins (rebalance seen: {'yes' if seen else 'no'})")
-    time.sleep(dice.uniform(1, 3))
+    deployment.rest(dice, 1, 3)
     victim.start()
-    time.sleep(2)
+    deployment.rest(dice, 2, 2)
     deployment.end_cleanly(spare)
 
 
@@ -119,7 +119,7 @@ def pause_worker(deployment: Deployment, dice: random.Random, say: Say) -> None:
     time.sleep(deployment.options.session_timeout_ms / 1000 + dice.uniform(1, 3))
     if others:
         wait_until(lambda: taken() == mine, 60, poll_s=0.2)
-    time.sleep(1)  # the new owners go on: the zombie's next slice would be one of theirs
+    deployment.rest(dice, 1, 1)  # the new owners go on: the zombie's next slice would be one of theirs
     zombie.send(signal.SIGCONT)
     say(f"SIGCONT after {time.monotonic() - begin_s:.0f} s; others had taken {sorted(taken())} over")
     if not taken():
@@ -137,28 +137,28 @@ def worker_joins_and_leaves(deployment: Deployment, dice: random.Random, say: Sa
     spare.start()
     wait_until(lambda: bool(spare.said(mark, "partition_restored")), 60)
     say(f"{spare.name} joined and owns {spare.owned()}")
-    time.sleep(dice.uniform(1, 3))
+    deployment.rest(dice, 1, 3)
     deployment.end_cleanly(spare)
     say(f"{spare.name} left")
-    time.sleep(1)
+    deployment.rest(dice, 1, 1)
 
 
 def sigterm(deployment: Deployment, dice: random.Random, say: Say) -> None:
     role = dice.choice([_a_worker(deployment, dice), *deployment.helpers.values()])
     say(f"SIGTERM to {role.name}")
     deployment.end_cleanly(role)
-    time.sleep(dice.uniform(0, 1))
+    deployment.rest(dice, 0, 1)
     role.start()
-    time.sleep(2)
+    deployment.rest(dice, 2, 2)
 
 
 def broker_killed(deployment: Deployment, dice: random.Random, say: Say) -> None:
     say("SIGKILL to the broker")
     deployment.node.kill()
-    time.sleep(dice.uniform(0, 2))
+    deployment.rest(dice, 0, 2)
     deployment.node.start()
     say("the broker is back")
-    time.sleep(3)
+    deployment.rest(dice, 3, 3)
 
 
 def broker_stopped(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -167,26 +167,26 @@ def broker_stopped(deployment: Deployment, dice: random.Random, say: Say) -> Non
     time.sleep(deployment.options.broker_stop_s)
     deployment.node.start()
     say("the broker is back")
-    time.sleep(3)
+    deployment.rest(dice, 3, 3)
 
 
 def clickhouse_killed(deployment: Deployment, dice: random.Random, say: Say) -> None:
     assert deployment.clickhouse is not None
     say("SIGKILL to ClickHouse")
     deployment.clickhouse.kill()
-    time.sleep(dice.uniform(0, 3))
+    deployment.rest(dice, 0, 3)
     deployment.clickhouse.start()
     say("ClickHouse is back")
-    time.sleep(1)
+    deployment.rest(dice, 1, 1)
 
 
 def _helper_killed(role: str) -> Callable[[Deployment, random.Random, Say], None]:
     def helper_killed(deployment: Deployment, dice: random.Random, say: Say) -> None:
         helper = deployment.helpers[role]
         _kill(helper, say)
-        time.sleep(dice.uniform(0, 1))
+        deployment.rest(dice, 0, 1)
         helper.start()
-        time.sleep(dice.uniform(1, 3))
+        deployment.rest(dice, 1, 3)
 
     return helper_killed
 
@@ -197,8 +197,9 @@ def refused_batch(deployment: Deployment, dice: random.Random, say: Say) -> None
     # A transaction marker takes 78 bytes: below that the broker could never end the aborted transaction.
     deployment.set_config(topic, "max.message.bytes", "100")
     say(f"the broker refuses every batch for {topic}")
-    wait_until(lambda: any(w.said(marks[w.name], "partition_dropped") for w in deployment.workers), 20)
-    time.sleep(dice.uniform(0, 3))
+    wait_s = 20 * deployment.options.pace
+    wait_until(lambda: any(w.said(marks[w.name], "partition_dropped") for w in deployment.workers), wait_s)
+    deployment.rest(dice, 0, 3)
     deployment.set_config(topic, "max.message.bytes", None)
     for worker in deployment.workers:
         dropped = len(worker.said(marks[worker.name], "partition_dropped"))
@@ -208,7 +209,7 @@ def refused_batch(deployment: Deployment, dice: random.Random, say: Say) -> None
         if parked:  # the runbook: mend the topic, then restart the worker
             deployment.end_cleanly(worker)
             worker.start()
-    time.sleep(1)
+    deployment.rest(dice, 1, 1)
 
 
 def _open_transaction(deployment: Deployment, topics: tuple[str, ...], value: Callable[[int], bytes]) -> Producer:
@@ -246,11 +247,11 @@ def open_transaction_in_table(deployment: Deployment, dice: random.Random, say: 
         return sum(len(worker.said(marks[worker.name], "partition_restored")) for worker in deployment.workers)
 
     wait_until(lambda: stalled() + restored() >= len(mine), 60, poll_s=0.2)
-    time.sleep(dice.uniform(1, 3))
+    deployment.rest(dice, 1, 3)
     said = stalled()
     alien.abort_transaction(30)
     say(f"the foreign transaction is aborted; it was said {said} times that a restore stands still")
-    time.sleep(2)
+    deployment.rest(dice, 2, 2)
 
 
 def open_transaction_in_input(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -269,14 +270,14 @@ def open_transaction_in_input(deployment: Deployment, dice: random.Random, say: 
         worker = _a_worker(deployment, dice)
         _kill(worker, say)
         worker.start()
-    time.sleep(dice.uniform(3, 6))
+    deployment.rest(dice, 3, 6)
     if dice.random() < 0.5:
         alien.abort_transaction(30)
         say("the foreign transaction is aborted")
     else:
         alien.commit_transaction(30)
         say("the foreign transaction is committed: its calls count")
-    time.sleep(1)
+    deployment.rest(dice, 1, 1)
 
 
 def large_account(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -287,7 +288,7 @@ def large_account(deployment: Deployment, dice: random.Random, say: Say) -> None
         command_id = f"{run}{number:06d}".ljust(64, "\N{GRINNING FACE}")
         deployment.traffic.command(tenant_id, funds(tenant_id, command_id, 1 + number, now_ms))
     say(f"{tenant_id} gets {deployment.options.lots} lots with ids of the greatest length")
-    time.sleep(3)
+    deployment.rest(dice, 3, 3)
 
 
 def input_trimmed_behind(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -302,7 +303,7 @@ def input_trimmed_behind(deployment: Deployment, dice: random.Random, say: Say) 
     worker = _a_worker(deployment, dice)
     _kill(worker, say)
     worker.start()
-    time.sleep(3)
+    deployment.rest(dice, 3, 3)
 
 
 def input_trimmed_ahead(deployment: Deployment, dice: random.Random, say: Say) -> None:
@@ -353,7 +354,7 @@ def input_trimmed_ahead(deployment: Deployment, dice: random.Random, say: Say) -
     else:
         deployment.counts["gaps_unsaid"] += 1
         say(f"! said to be trimmed: {sorted(said('input_trimmed'))}, owned: {sorted(said('partition_restored'))}")
-    time.sleep(dice.uniform(0, 2))
+    deployment.rest(dice, 0, 2)
     marks |= {worker.name: worker.mark() for worker in deployment.workers}
     skip = [sys.executable, "-m", "pipeline", "ledger", "skip", "--yes"]
     where = ["--bootstrap", deployment.node.bootstrap, "--prefix", deployment.prefix]
@@ -368,12 +369,12 @@ def wrong_partition(deployment: Deployment, dice: random.Random, say: Say) -> No
     calls = dice.randrange(5, 40)
     deployment.traffic.misroute(calls)
     say(f"the next {calls} sound calls go to a partition that is not their tenant's")
-    time.sleep(2)
+    deployment.rest(dice, 2, 2)
     if dice.random() < 0.5:
         worker = _a_worker(deployment, dice)
         _kill(worker, say)
         worker.start()
-        time.sleep(2)
+        deployment.rest(dice, 2, 2)
 
 
 FAULTS: dict[str, Fault] = {

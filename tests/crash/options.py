@@ -26,3 +26,7 @@ class Options:
     lots: int = 500
     settle_s: float = 120.0
     sabotage: str | None = None
+    helpers: tuple[str, ...] = ("loader", "notifier", "payments")
+    """Processes besides the ledger's, each with its roles: one process starts sooner than three."""
+    pace: float = 1.0
+    """Of the rests before and after what a fault does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def _bring_about(deployment: Deployment, kinds: list[str], dice: random.Random, 
         fault = FAULTS[kind]
         lasts_s = max(fault.lasts_s, deployment.options.broker_stop_s if kind == "broker_stopped" else 0)
         traffic.allow(quota, lasts_s + 4)
-        time.sleep(dice.uniform(1, 2))  # so that the fault meets slices under way
+        deployment.rest(dice, 1, 2)  # so that the fault meets slices under way
         fault.bring_about(deployment, dice, lambda text, kind=kind: transcript.say(f"{kind}: {text}"))  # type: ignore[misc]
         outcome.faults[kind] += 1
         if not deployment.recovered():
