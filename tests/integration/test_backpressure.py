@@ -31,7 +31,7 @@ from tests.avro_values import sample_of
 from tests.integration.ledger_harness import PARTITIONS, TABLES, Deployment, eventually, tenants_by_partition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-AWAY_S = 12.0
+AWAY_S = 6.0
 WAIT_S = 120
 # An idle worker takes 2 to 5 % of a core here; knocking at a closed door may cost some more, spinning costs 100 %.
 CORE_SHARE_MAX = 0.25
@@ -39,8 +39,8 @@ CORE_SHARE_MAX = 0.25
 BROKER_GROWTH_MIB_MAX = 40
 # The loader holds 64 MiB of records, which are Python objects; each partition's consumer has fetched 8 MiB ahead.
 WAREHOUSE_GROWTH_MIB_MAX = 350
-# 1.3 KB each: twice what the loader may hold, and one fetch of each partition more.
-RESULTS = 100_000
+# 1.3 KB each: more than the loader may hold, and one fetch of each partition more.
+RESULTS = 60_000
 LONG_TEXTS = ("call_id", "conference_id", "number_type", "operator")
 
 
@@ -118,7 +118,7 @@ async def measured(worker: psutil.Process, seconds: float) -> Usage:
     return Usage(cpu_s / (time.monotonic() - started_s), (peak - rss) / 2**20)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_kafka() -> Iterator[KafkaNode]:
     with KafkaNode() as node:
         yield node
