@@ -142,6 +142,7 @@ def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
         looks.until(highest(sent), 120)
         steps = {
             "slice_records": mean(port, "pstn_slice_records"),
+            "wait_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="wait"'),
             "decide_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="decide"'),
             "commit_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="commit"'),
             "insert_ms": 1000 * mean(port, "pstn_warehouse_insert_seconds"),

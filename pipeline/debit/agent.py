@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable
 
-from pipeline.debit.partition_io import Decision
+from pipeline.debit.partition_io import Decided, Decision
 from pipeline.emit.encode import encode_slice
 
 
@@ -14,7 +15,9 @@ async def rate(decisions: AsyncIterable[Decision]) -> None:
         if decision.answer.cancelled():
             continue
         try:
+            started_s = time.thread_time()
             decided = decision.ledger.apply_slice(decision.records)
-            decision.answer.set_result((decided, encode_slice(decided)))
+            outputs = encode_slice(decided)
+            decision.answer.set_result(Decided(decided, outputs, time.thread_time() - started_s))
         except Exception as error:
             decision.answer.set_exception(error)

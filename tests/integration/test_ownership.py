@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterable, AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -13,6 +15,7 @@ from confluent_kafka import TopicPartition as AdminPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
 from prometheus_client import REGISTRY, generate_latest
 
+import pipeline.app as app_module
 from pipeline.app import make_ledger
 from pipeline.base import metrics_io
 from pipeline.base.check_io import specs_of
@@ -20,6 +23,7 @@ from pipeline.base.ids import CHECKPOINT_KEY, partition_of
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, stop_clients
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
+from pipeline.debit import agent as rating
 from pipeline.debit import partition_io, restore_io
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.init_io import skip_lost
@@ -563,3 +567,33 @@ def test_a_fenced_owner_says_so_though_the_group_takes_its_partition_meanwhile(
 
     asyncio.run(run())
     gc.collect()  # Python 3.11 breaks when the dead clients are met in the middle of parsing a module
+
+
+def test_a_slice_that_waits_for_others_is_not_made_smaller(
+    kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice may take 200 ms of CPU. With the wait for the other partitions counted in, slices shrank to 14 records
+    just when there was much to do, and a call took a minute."""
+
+    async def waits(decisions: AsyncIterable[partition_io.Decision]) -> None:
+        async def slowly() -> AsyncIterator[partition_io.Decision]:
+            async for decision in decisions:
+                await asyncio.sleep(0.5)
+                yield decision
+
+        await rating.rate(slowly())
+
+    async def run() -> None:
+        monkeypatch.setattr(app_module, "rating", SimpleNamespace(rate=waits))
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        number, tenant = next(iter(tenants_by_partition().items()))
+        async with deployment.worker() as app:
+            await deployment.open_accounts([tenant])
+            for count in (20, 20, 20):
+                await deployment.call(tenant, count)
+                await deployment.rated_when(deployment.sent[tenant])
+            least = deployment.settings.slice_cpu_ms / 10  # 10 ms of CPU a record would be very slow
+            assert owners_of(app)[number]._count_max() > least
+        deployment.assert_exact(await deployment.rated())
+
+    asyncio.run(run())
