@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import xlsxwriter
 from xlsxwriter.exceptions import XlsxWriterException
+from xlsxwriter.utility import xl_col_to_name
 from xlsxwriter.workbook import Workbook
 from xlsxwriter.worksheet import Worksheet
 
-from pipeline.base.calendar import parse_time, to_datetime
+from pipeline.base.calendar import MS_PER_DAY, parse_time
 from pipeline.warehouse.cells import is_formula
 from pipeline.warehouse.chart import Bar, series_of
 from pipeline.warehouse.reports import Report
@@ -32,6 +33,10 @@ _FORMATS = {
 }
 _WIDTHS = {"text": 20, "time": 19, "day": 11, "month": 9}
 _CHART_POINTS_MAX = 60
+_DAY_ZERO = date(1899, 12, 30).toordinal()
+_EPOCH_DAY = date(1970, 1, 1).toordinal() - _DAY_ZERO
+# About 200 bytes each. Ids of calls do not repeat and fill it in vain.
+_TEXTS_REMEMBERED_MAX = 5_000
 
 
 class Sums(NamedTuple):
@@ -78,17 +83,15 @@ def _write_rows(book: Workbook, report: Report, columns: Sequence[ReportColumn],
     quoted = book.add_format({"quote_prefix": True})
     formats = {kind: book.add_format({"num_format": shown}) for kind, shown in _FORMATS.items()}
     count, sheet_number = 0, 0
-    sheet, row_number, writers = None, _SHEET_ROWS_MAX, list[Callable[[int, int, Any], Any]]()
+    sheet, row_number, lines = None, _SHEET_ROWS_MAX, None
     for row in answer.rows:
-        if row_number >= _SHEET_ROWS_MAX:
+        if lines is None or row_number >= _SHEET_ROWS_MAX:
             _close_sheet(sheet, row_number, columns)
             sheet_number += 1
             name = report.title if sheet_number == 1 else f"{report.title} {sheet_number}"
             sheet, row_number = _new_sheet(book, name, columns, header), 1
-            writers = [_writer(sheet, column, formats, quoted) for column in columns]
-        for place, value in enumerate(row):
-            if value is not None and value != "":
-                writers[place](row_number, place, value)
+            lines = _Lines(sheet, columns, formats, quoted)
+        lines.write(row_number, row)
         row_number += 1
         count += 1
     if sheet is None:
@@ -108,28 +111,64 @@ def _new_sheet(book: Workbook, name: str, columns: Sequence[ReportColumn], heade
 
 def _close_sheet(sheet: Worksheet | None, row_count: int, columns: Sequence[ReportColumn]) -> None:
     if sheet is not None:
+        sheet._check_dimensions(max(1, row_count - 1), len(columns) - 1)  # of the rows that `_Lines` wrote
         sheet.autofilter(0, 0, max(1, row_count - 1), len(columns) - 1)
 
 
-def _writer(
-    sheet: Worksheet, column: ReportColumn, formats: dict[str, Any], quoted: Any
-) -> Callable[[int, int, Any], Any]:
-    """How a value of the column becomes a cell."""
-    shape = formats.get(column.kind)
-    if column.kind == "time":
-        return lambda row, place, value: sheet.write_datetime(row, place, _naive(value), shape)
-    if column.kind == "day":
-        return lambda row, place, value: sheet.write_datetime(row, place, value, shape)
-    if column.kind in ("whole", "money", "cents"):
-        return lambda row, place, value: sheet.write_number(row, place, value, shape)
-    return lambda row, place, value: sheet.write_string(
-        row, place, value[:_TEXT_MAX], quoted if is_formula(value) else None
-    )
+class _Lines:
+    """Writes the rows of a sheet into the file that xlsxwriter keeps them in: 15 times as fast as cell by cell, since
+    texts repeat and their XML is remembered."""
+
+    def __init__(self, sheet: Worksheet, columns: Sequence[ReportColumn], formats: dict[str, Any], quoted: Any) -> None:
+        sheet._write_single_row(1)  # the header
+        self._out = sheet.row_data_fh
+        self._sheet = sheet
+        self._quoted = quoted._get_xf_index()
+        self._texts: dict[str, str] = {}
+        self._columns = [
+            (f'<c r="{xl_col_to_name(place)}', self._cell_maker(column, formats))
+            for place, column in enumerate(columns)
+        ]
+
+    def write(self, row_number: int, row: Sequence[Any]) -> None:
+        """`row_number` counts from 0, as everywhere in xlsxwriter."""
+        number = row_number + 1
+        cells = [
+            f'{begin}{number}"{make(value)}'
+            for (begin, make), value in zip(self._columns, row, strict=True)
+            if value is not None and value != ""
+        ]
+        self._out.write(f'<row r="{number}">{"".join(cells)}</row>')
+
+    def _cell_maker(self, column: ReportColumn, formats: dict[str, Any]) -> Callable[[Any], str]:
+        """How a value of the column becomes the rest of its cell."""
+        if column.kind not in formats:
+            return self._text
+        begin = f' s="{formats[column.kind]._get_xf_index()}"><v>'
+        if column.kind == "time":
+            return lambda value: f"{begin}{_excel_time(parse_time(value)):.16G}</v></c>"
+        if column.kind == "day":
+            return lambda value: f"{begin}{value.toordinal() - _DAY_ZERO}</v></c>"
+        return lambda value: f"{begin}{value:.16G}</v></c>"
+
+    def _text(self, value: str) -> str:
+        cell = self._texts.get(value)
+        if cell is None:
+            text = value[:_TEXT_MAX]
+            style = f' s="{self._quoted}"' if is_formula(text) else ""
+            kept = ' xml:space="preserve"' if text != text.strip() else ""
+            shown = self._sheet._escape_data(self._sheet._escape_control_characters(text))
+            cell = f'{style} t="inlineStr"><is><t{kept}>{shown}</t></is></c>'
+            if len(self._texts) >= _TEXTS_REMEMBERED_MAX:
+                self._texts.clear()
+            self._texts[value] = cell
+        return cell
 
 
-def _naive(text: str) -> Any:
-    """Excel knows no zones: the column is UTC, as everywhere."""
-    return to_datetime(parse_time(text)).astimezone(UTC).replace(tzinfo=None)
+def _excel_time(instant_ms: int) -> float:
+    """Days since 1899-12-30. Excel knows no zones: the column is UTC, as everywhere."""
+    days, rest_ms = divmod(instant_ms, MS_PER_DAY)
+    return days + _EPOCH_DAY + rest_ms / MS_PER_DAY
 
 
 def _write_summary(book: Workbook, report: Report, summary: Summary) -> None:
