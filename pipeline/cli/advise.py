@@ -9,15 +9,17 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from pipeline.base.money import format_micros
 from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.cli.fitted import fitted
 from pipeline.cli.report_run import check_place, check_tenant
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
 from pipeline.warehouse.export_io import written_beside
 from pipeline.warehouse.funding import HOURS_MIN, HOURS_PER_DAY, Advice, Setting, Trial, Wish, advise
+
+_HEADINGS = ("tenant", "", "trigger", "amount", "recharges", "too late", "dry hours", "idle on average")
 
 app = typer.Typer(no_args_is_help=True, help="Advice drawn from past usage.")
 
@@ -100,30 +102,36 @@ def funding(
 
 
 def _print(advices: list[Advice], console: Console, risk: float) -> None:
-    table = Table(title=f"auto-recharge for a risk of {risk:g} %", title_justify="left")
-    for heading in ("tenant", "", "trigger", "amount", "recharges", "too late", "dry hours", "idle on average"):
-        table.add_column(heading, justify="left" if heading in ("tenant", "") else "right", overflow="fold")
+    rows = []
     for each in advices:
         if each.today is not None and each.tested_today is not None:
-            table.add_row(plain(each.tenant_id), "today", *_cells(each.today, each.tested_today, each.currency))
+            rows.append([plain(each.tenant_id), "today", *_cells(each.today, each.tested_today)])
         else:
-            table.add_row(plain(each.tenant_id), "today: off", *[""] * 6)
-        table.add_row("", "[bold]advice[/]", *_cells(each.setting, each.tested, each.currency), end_section=True)
-    console.print(table)
+            rows.append([plain(each.tenant_id), "today: off", *[""] * 6])
+        rows.append([f"  in {each.currency}", "advice", *_cells(each.setting, each.tested)])
+    headings = [(heading, heading not in ("tenant", "")) for heading in _HEADINGS]
+    console.print(fitted(f"auto-recharge for a risk of {risk:g} %", headings, rows, console.width))
     console.print(
-        "The four columns at the right: run over the last third of the past, the advice as worked out from the rest.",
+        "The four columns at the right: run over the last third of the past, the advice as worked out from the rest."
+        f" The past: {_days(advices)} of calls.",
         highlight=False,
     )
 
 
-def _cells(setting: Setting, trial: Trial, currency: str) -> list[str]:
+def _days(advices: list[Advice]) -> str:
+    """How much there was to learn from."""
+    days = sorted({each.hour_count // HOURS_PER_DAY for each in advices})
+    return f"{days[0]:,} days" if len(days) == 1 else f"{days[0]:,} to {days[-1]:,} days"
+
+
+def _cells(setting: Setting, trial: Trial) -> list[str]:
     return [
-        f"{format_micros(setting.trigger_micros)} {currency}",
-        f"{format_micros(setting.amount_micros)} {currency}",
+        format_micros(setting.trigger_micros),
+        format_micros(setting.amount_micros),
         f"{trial.recharge_count:,}",
         f"{trial.late_count:,}",
         f"{trial.dry_hour_count:,} of {trial.hour_count:,}",
-        f"{format_micros(trial.idle_micros // 10_000 * 10_000)} {currency}",
+        format_micros(trial.idle_micros // 10_000 * 10_000),
     ]
 
 

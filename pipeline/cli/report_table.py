@@ -7,10 +7,10 @@ from decimal import Decimal
 from itertools import islice
 
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.base.money import format_micros
 from pipeline.cli.failure import plain
+from pipeline.cli.fitted import fitted
 from pipeline.warehouse.cells import cell_text
 from pipeline.warehouse.chart import Bar, series_of, text_bar
 from pipeline.warehouse.reports import Report, ReportColumn
@@ -42,17 +42,11 @@ def print_rows(answer: Rows, report: Report, console: Console, *, rows_max: int)
         for place, column in enumerate(report.columns)
         if report.name != "usage" or column.name in _USAGE_COLUMNS
     ]
-    table = Table(title=report.title, title_justify="left")
-    for _, column in columns:
-        is_number = column.kind in ("whole", "money", "cents")
-        table.add_column(column.name, justify="right" if is_number else "left", overflow="fold")
-    count = 0
-    for row in islice(answer.rows, rows_max):
-        table.add_row(*(plain(_shown(row[place], column)) for place, column in columns))
-        count += 1
-    if count:
-        console.print(table)
-    return count
+    rows = [[plain(_shown(row[place], column)) for place, column in columns] for row in islice(answer.rows, rows_max)]
+    headings = [(column.name.replace("_", " "), column.kind in ("whole", "money", "cents")) for _, column in columns]
+    if rows:
+        console.print(fitted(report.title, headings, rows, console.width))
+    return len(rows)
 
 
 def _shown(value: object, column: ReportColumn) -> str:

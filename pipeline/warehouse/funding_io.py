@@ -111,7 +111,9 @@ def draw_past(path: Path, past: Past, settings: Sequence[tuple[str, Setting]], *
         for axis, (name, setting) in zip(axes, settings, strict=True):
             trial, balances = run_with_balances(setting, past.demand, delay_hours=past.delay_hours)
             axis.plot(hours, [balance / MICROS_PER_UNIT for balance in balances], linewidth=1)  # only drawn
-            axis.axhline(setting.trigger_micros / MICROS_PER_UNIT, color="#c27b00", linewidth=0.8, linestyle="--")
+            trigger = setting.trigger_micros / MICROS_PER_UNIT
+            axis.axhline(trigger, color="#c27b00", linewidth=0.8, linestyle="--", label="trigger")
+            axis.legend(loc="upper right", fontsize=8, frameon=False)
             axis.axhline(0, color="#b00020", linewidth=0.8)
             axis.set_title(f"{name}: {trial.late_count} of {trial.recharge_count} recharges too late", fontsize=10)
             axis.set_ylabel(past.currency)

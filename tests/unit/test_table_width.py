@@ -1,0 +1,36 @@
+"""Tables fit their terminal: headings are broken before values are."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.cli.fitted import fitted
+
+HEADINGS = [("tenant id", False), ("destination country", False), ("minutes charged", True), ("currency", False)]
+ROWS = [["calm-joinery", "NL", "12345.678", "USD"], ["amber-bicycles", "FI", "2", "USD"]]
+
+
+def printed(width: int) -> list[str]:
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    console.print(fitted("Top", HEADINGS, ROWS, console.width))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 80])
+def test_no_value_is_broken_where_there_is_room_for_all(width: int) -> None:
+    """A number in two lines is read as two numbers."""
+    lines = printed(width)
+    assert max(map(len, lines)) <= width
+    assert [line.split() for line in lines[-2:]] == ROWS
+
+
+def test_a_wide_terminal_breaks_no_heading() -> None:
+    assert len(printed(80)) == 1 + 2 + len(ROWS)
+
+
+def test_where_nothing_fits_every_character_is_still_shown() -> None:
+    assert "".join("".join(printed(24)).split()).count("c") >= "".join(map("".join, ROWS)).count("c")
