@@ -55,6 +55,11 @@ class KafkaClients:
             # 50 ms the idle fetches of all roles cost a third of a core.
             self._consuming |= {"check_crcs": False, "fetch_max_wait_ms": 100}
 
+    @property
+    def session_timeout_s(self) -> float:
+        """Silence after which the group gives a worker's partitions to others."""
+        return self._settings.session_timeout_ms / 1000
+
     def membership_consumer(self, group: str) -> AIOKafkaConsumer:
         """A group consumer that only learns which partitions are its own; it never reads a record."""
         return AIOKafkaConsumer(

@@ -93,8 +93,13 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _poll(self) -> None:
+        turned_s = time.monotonic()
         while not self.should_stop:
             assert self._consumer is not None
+            silent_s, turned_s = time.monotonic() - turned_s, time.monotonic()
+            if silent_s > self._clients.session_timeout_s:
+                hint = "it stood still: others have taken its partitions over, and its next writes are fenced"
+                log.warning("worker_was_silent", role=self.role, seconds=round(silent_s, 1), hint=hint)
             try:
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
             except KafkaError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterable, AsyncIterator
 from types import SimpleNamespace
 
@@ -597,3 +598,22 @@ def test_a_slice_that_waits_for_others_is_not_made_smaller(
         deployment.assert_exact(await deployment.rated())
 
     asyncio.run(run())
+
+
+def test_a_worker_that_stood_still_says_so(
+    kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One whose partitions had nothing to write when it woke was never fenced, and said nothing at all."""
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        monkeypatch.setattr(KafkaClients, "session_timeout_s", 1.5)
+        async with deployment.worker() as app:
+            await eventually(lambda: [o.restore_count for o in owners_of(app).values()], lambda c: c == [1, 1, 1])
+            capsys.readouterr()
+            time.sleep(2.5)  # the loop itself stands still
+            await asyncio.sleep(1.5)
+
+    asyncio.run(run())
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "worker_was_silent" in line]
+    assert "role=ledger" in told
