@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 _FAILURES_BEFORE_PARKING = 3
-_BACKOFF_S_MAX = 30.0
+_BACKOFF_S_FIRST, _BACKOFF_S_MAX = 0.5, 30.0
 _STAND_POLL_S = 3.0
 # aiokafka's sequence numbers wrap wrongly after 2^31 records: at 50,000 a second that is 12 hours.
 _PRODUCER_AGE_S_MAX = 6 * 3600
@@ -288,7 +288,7 @@ class LedgerPartition:
 
         A paused owner wakes to a fence; taking over again before the group has spoken would fence the rightful one.
         """
-        delay_s = min(_BACKOFF_S_MAX, 0.5 * 2 ** min(self._drop_count, 10))
+        delay_s = min(_BACKOFF_S_MAX, _BACKOFF_S_FIRST * 2 ** min(self._drop_count, 10))
         await asyncio.sleep(delay_s)
         while not await self._membership().confirm(self.number):  # noqa: ASYNC110  # only the coordinator can tell
             await asyncio.sleep(delay_s)

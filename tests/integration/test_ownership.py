@@ -101,8 +101,11 @@ def test_ledger_init_never_overwrites_a_checkpoint(kafka: KafkaNode, topic_prefi
 
 
 @pytest.mark.parametrize("topic", ["rated-calls", "account-events", "rejected", "credit-table", "seen-calls"])
-def test_a_batch_that_the_broker_refuses_prevents_the_commit(kafka: KafkaNode, topic_prefix: str, topic: str) -> None:
+def test_a_batch_that_the_broker_refuses_prevents_the_commit(
+    kafka: KafkaNode, topic_prefix: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """aiokafka commits a transaction whose batch was refused: the call was gone and its debit stayed."""
+    monkeypatch.setattr(partition_io, "_BACKOFF_S_FIRST", 0.05)
 
     async def run() -> None:
         deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
