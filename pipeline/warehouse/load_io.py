@@ -45,9 +45,11 @@ _BLOCK_BYTES = 16 * 1024 * 1024
 _RETRY_WAIT_S_MAX = 10.0
 # A worker ends within 5 s; a block takes 0.1 to 0.5 s.
 _CLOSE_TIMEOUT_S = 2.5
-# Decoding takes 60 us a record, and goes on while an insert waits for the server. It is done in the loop, a few
-# milliseconds at once: threads that only compute take Python's lock at each of the loop's steps, and a ledger in the
-# same process fell a minute behind them.
+# Decoding goes on while an insert waits for the server. It is done in the loop, at most some milliseconds at once:
+# threads that only compute take Python's lock at each of the loop's steps, and a ledger in the same process fell a
+# minute behind them. In bulk a record takes 7 us and each piece 2 ms more; by itself 45 us.
+_DECODED_IN_BULK = 1_000
+_BULK_TOPICS = (RATED_CALLS, ACCOUNT_EVENTS)
 _DECODED_AT_ONCE = 100
 
 
@@ -126,8 +128,10 @@ class Loader:
     async def _rows_of(self, records: Sequence[Consumed]) -> _Made:
         made = _Made([], {}, {})
         users, accounts = ChainMap(made.users, self._known_users), ChainMap(made.accounts, self._known_accounts)
-        for begin in range(0, len(records), _DECODED_AT_ONCE):
-            piece = records[begin : begin + _DECODED_AT_ONCE]
+        is_bulk = bool(records) and records[0].topic.endswith(_BULK_TOPICS)
+        size = _DECODED_IN_BULK if is_bulk else _DECODED_AT_ONCE
+        for begin in range(0, len(records), size):
+            piece = records[begin : begin + size]
             if piece[0].topic.endswith(CREDIT_TABLE):
                 shown = user_rows(piece, users), account_rows(piece, accounts, self._tables)
                 made.blocks.extend(block for each in shown for block in each.blocks)
