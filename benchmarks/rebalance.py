@@ -17,7 +17,7 @@ import threading
 import time
 from collections import defaultdict
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
@@ -49,7 +49,7 @@ class Watch:
             }
         )
         full = settings.topic(topic)
-        self._consumer.assign([TopicPartition(full, number) for number in range(PARTITIONS)])
+        self._consumer.assign([TopicPartition(full, number, OFFSET_END) for number in range(PARTITIONS)])
         self.seen: dict[int, list[float]] = defaultdict(list)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
