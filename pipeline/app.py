@@ -27,7 +27,7 @@ from mode import Service
 from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.check_io import TopicCheck
-from pipeline.base.kafka_io import KafkaClients
+from pipeline.base.kafka_io import KafkaClients, stop_clients
 from pipeline.base.logging_io import configure_logging
 from pipeline.base.membership_io import Membership, Owner
 from pipeline.base.record import Effect
@@ -193,7 +193,7 @@ def create_app(
                             )
                         await self.sleep(settings.tick_interval_s)
                 finally:
-                    await producer.stop()
+                    await stop_clients(producer)
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def metrics(web: Any, request: Any) -> Any:  # faust's web is untyped

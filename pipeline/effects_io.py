@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from pipeline.base.ids import partition_of
-from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, stop_clients
 from pipeline.base.membership_io import Membership, Owner
 from pipeline.base.record import Effect
 from pipeline.base.resources_io import resource_path
@@ -88,7 +88,7 @@ async def open_effects(
         if "payments" in roles:
             producer = clients.plain_producer()
             await producer.start()
-            closing.push_async_callback(producer.stop)
+            closing.push_async_callback(stop_clients, producer)
 
             async def send_command(tenant_id: str, value: bytes) -> None:
                 partition = partition_of(tenant_id, partition_count)
