@@ -161,7 +161,7 @@ def run_script(
     """The peers and the floor print `done=<records>` as they go."""
     variables = {"BOOTSTRAP": settings.bootstrap_servers, "PREFIX": settings.topic_prefix, "TOTAL": str(total)}
     variables["CODEC"] = codec_name
-    variables["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(HERE.parent)])
+    variables["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(HERE), str(HERE.parent)])
     command = [str(python), str(HERE / name), *(["worker", "-l", "error"] if "faust" in name else [])]
     process = subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None

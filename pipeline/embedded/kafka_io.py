@@ -29,8 +29,10 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.embedded.watch_io import Watch
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-POM = REPOSITORY / "tests" / "kafka" / "pom.xml"
+_POM = Path("tests") / "kafka" / "pom.xml"
+# The checkout that this file is in, be it as a source or in `build/compiled`.
+REPOSITORY = next((each for each in Path(__file__).resolve().parents if (each / _POM).exists()), Path.cwd())
+POM = REPOSITORY / _POM
 JARS = REPOSITORY / ".cache" / "kafka-jars"
 INSTALL_HINT = "install Java 17 and Maven: apt-get install -y openjdk-17-jre-headless maven"
 HEAP_MIB = 512
