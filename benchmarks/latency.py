@@ -1,11 +1,11 @@
 """From a CDR on the topic to its row visible in ClickHouse: p50, p99, p99.9 at half of the measured maximum rate.
 
-    python benchmarks/latency.py [--rate 2000] [--seconds 60] [--warehouse server|chdb]
+    python benchmarks/latency.py [--rate 2000] [--seconds 60] [--warehouse server|chdb] [--together]
 
-One `pstn worker` with the roles ledger and loader, on Apache Kafka, with Debian's clickhouse-server or chDB in the
-worker. The maximum is that of a backlog, until its rows are visible. Begin of a call is the broker's own stamp
-(LogAppendTime), its end is the first look that shows its row: looks follow one another, so the time of a look is in it.
-The last line is JSON.
+A `pstn worker` with the role ledger and one with the role loader (or, together, one with both), on Apache Kafka, with
+Debian's clickhouse-server, or chDB in the worker. The maximum is that of a backlog, until its rows are visible.
+Begin of a call is the broker's own stamp (LogAppendTime), its end is the first look that shows its row: looks follow
+one another, so the time of a look is in it. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -30,7 +32,7 @@ from pipeline.warehouse.store_io import open_store
 
 console = Console(stderr=True)
 WARM_UP_S = 5.0
-LOOK_INTERVAL_S = 0.01
+LOOK_INTERVAL_S = 0.05  # each look takes 10 ms of the server
 _FIRST_CALLS = 2_000
 # Rows of a partition become visible in the order of their offsets, so the highest says it for all below.
 VISIBLE = "SELECT source_partition, max(source_offset) FROM rated_calls GROUP BY source_partition"
@@ -91,10 +93,10 @@ def highest(sent: list[tuple[int, int, int]]) -> dict[int, int]:
     return result
 
 
-def mean(port: int, name: str, label: str = "") -> float:
+def mean(ports: Sequence[int], name: str, label: str = "") -> float:
     """Of a histogram of the worker."""
     total, count = (
-        sum(value for labels, value in samples(port, f"{name}_{part}").items() if label in labels)
+        sum(value for port in ports for labels, value in samples(port, f"{name}_{part}").items() if label in labels)
         for part in ("sum", "count")
     )
     return total / max(1.0, count)
@@ -104,6 +106,7 @@ def main() -> None:
     parser = options_parser(__doc__, 10_000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--warehouse", choices=["server", "chdb"], default="server")
+    parser.add_argument("--together", action="store_true", help="ledger and loader in one process")
     options = parser.parse_args()
     with KafkaNode() as node, tempfile.TemporaryDirectory(prefix="pstn-latency-") as folder:
         server = ClickHouseServer(Path(folder) / "server") if options.warehouse == "server" else None
@@ -120,8 +123,13 @@ def main() -> None:
 def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
     rate, tenants, backlog = options.rate, options.tenants, options.backlog
     settings = made(bootstrap, "latency.", tenants)
-    with worker(settings, PSTN_ROLES="ledger,loader", PSTN_WAREHOUSE=url) as (process, port):
-        wait_until_applied(port, 3 * tenants, process)
+    with ExitStack() as running:
+        ports = []
+        for roles in ("ledger,loader",) if options.together else ("ledger", "loader"):
+            process, port = running.enter_context(worker(settings, PSTN_ROLES=roles, PSTN_WAREHOUSE=url))
+            ports.append(port)
+            if "ledger" in roles:
+                wait_until_applied(port, 3 * tenants, process)
         looks = Looks(url)
         # The first ones make the tables, and fill caches.
         looks.until(highest(Feeder(settings, 0, tenants, count=_FIRST_CALLS).stop()), 300)
@@ -137,15 +145,15 @@ def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
         while time.monotonic() < until_s:
             looks.look()
             time.sleep(LOOK_INTERVAL_S)
-        behind = samples(port, "pstn_lag_seconds")
+        behind = [sample for port in ports for sample in samples(port, "pstn_lag_seconds").items()]
         sent = feeder.stop()
         looks.until(highest(sent), 120)
         steps = {
-            "slice_records": mean(port, "pstn_slice_records"),
-            "wait_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="wait"'),
-            "decide_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="decide"'),
-            "commit_ms": 1000 * mean(port, "pstn_slice_seconds", 'step="commit"'),
-            "insert_ms": 1000 * mean(port, "pstn_warehouse_insert_seconds"),
+            "slice_records": mean(ports, "pstn_slice_records"),
+            "wait_ms": 1000 * mean(ports, "pstn_slice_seconds", 'step="wait"'),
+            "decide_ms": 1000 * mean(ports, "pstn_slice_seconds", 'step="decide"'),
+            "commit_ms": 1000 * mean(ports, "pstn_slice_seconds", 'step="commit"'),
+            "insert_ms": 1000 * mean(ports, "pstn_warehouse_insert_seconds"),
         }
     warm_from_ms = min(stamped_ms for _, _, stamped_ms in sent) + WARM_UP_S * 1000
     found_s = looks.latencies_s([call for call in sent if call[2] >= warm_from_ms])
@@ -155,6 +163,7 @@ def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
     console.print(table)
     result = {
         "warehouse": options.warehouse,
+        "processes": 1 if options.together else 2,
         "rate_max": round(rate_max),
         "rate": round(rate),
         "calls": len(found_s),
@@ -165,7 +174,7 @@ def measure(options: argparse.Namespace, bootstrap: str, url: str) -> None:
         "look_ms": round(1000 * statistics.median(looks.times_s), 1),
         **{name: round(value, 1) for name, value in steps.items()},
         "lag_s_at_end": {
-            role: round(max((lag for labels, lag in behind.items() if f'role="{role}"' in labels), default=0.0), 2)
+            role: round(max((lag for labels, lag in behind if f'role="{role}"' in labels), default=0.0), 2)
             for role in ("ledger", "loader")
         },
     }
