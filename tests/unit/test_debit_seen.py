@@ -180,6 +180,15 @@ def test_old_days_go_without_a_pause():
     assert len(memory) == 4_096
 
 
+def test_old_days_go_although_hardly_anything_comes(small_runs):
+    """The dict of the newest may take days to fill on a quiet partition."""
+    memory = SeenCalls(DAY_MS)
+    memory.add(entries(range(100), START_MS))
+    assert memory.settled_bytes
+    memory.add(entries(range(1), START_MS + 3 * DAY_MS))
+    assert memory.settled_bytes == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_arrays_find_what_a_dict_would_find(data: st.DataObject):
