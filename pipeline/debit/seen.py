@@ -64,6 +64,11 @@ class SeenCalls:
         return len(self._recent) + self._loaded_count + sum(map(len, self._runs))
 
     @property
+    def _oldest_day(self) -> int:
+        """Days before this one count no more."""
+        return (self.latest_ms - self._kept_ms) // MS_PER_DAY
+
+    @property
     def settled_bytes(self) -> int:
         """What the arrays take; besides them there is the dict of the newest."""
         return sum(run.byte_count for run in self._runs)
@@ -98,12 +103,15 @@ class SeenCalls:
         if not entries:
             return
         self._recent.update(entries)
+        oldest = self._oldest_day
         self.latest_ms = max(self.latest_ms, *[seen.now_ms for seen in entries.values()])
         if len(self._recent) >= RECENT_COUNT_MAX:
             recent, self._recent = self._recent, {}
             nows = np.array([seen.now_ms for seen in recent.values()], dtype=np.int64)
             for run in runs_of(b"".join(recent), b"".join([seen.content for seen in recent.values()]), nows):
                 self._take(run)
+            self._forget()
+        elif self._oldest_day > oldest:
             self._forget()
         self._move(len(entries))
 
@@ -142,9 +150,8 @@ class SeenCalls:
 
     def _forget(self) -> None:
         """Drops the days that count no more; of one that has just ended the arrays become one."""
-        oldest = (self.latest_ms - self._kept_ms) // MS_PER_DAY
-        self._runs = [run for run in self._runs if run.day >= oldest]
-        self._merges = [merge for merge in self._merges if merge.target.day >= oldest]
+        self._runs = [run for run in self._runs if run.day >= self._oldest_day]
+        self._merges = [merge for merge in self._merges if merge.target.day >= self._oldest_day]
         newest = max((run.day for run in self._runs), default=0)
         merging = {merge.target.day for merge in self._merges}
         for day in {run.day for run in self._runs if run.day < newest} - merging:
