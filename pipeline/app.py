@@ -40,6 +40,7 @@ from pipeline.charge.tables_io import load_tables
 from pipeline.debit import agent as rating
 from pipeline.debit.ledger import Ledger
 from pipeline.debit.partition_io import LedgerPartition
+from pipeline.debit.turns_io import Turns
 from pipeline.effects_io import OwnerMaker, open_effects
 from pipeline.emit.downstream_io import Delivery, DownstreamPartition
 from pipeline.emit.pay.worker_io import PaymentWorker
@@ -103,6 +104,7 @@ def create_app(
     clients = KafkaClients(settings)
     check = TopicCheck(settings)
     decisions = app.channel(maxsize=_CHANNEL_SLICES_MAX)
+    turns = Turns()
     app.agent(decisions, name="rate")(rating.rate)
     tables = load_tables(settings.tables or resource_path("rating_tables")) if "ledger" in settings.roles else None
     downstream: list[Role] = [role for role in settings.roles if role != "ledger"]
@@ -158,6 +160,7 @@ def create_app(
                     partition, partition_count=check.partition_count, settings=settings, tables=tables
                 ),
                 decide=decisions.put,
+                turns=turns,
                 check_topics=check.against_checkpoint,
                 on_fatal=app.on_fatal,
             )

@@ -92,7 +92,16 @@ class SliceWork:
             latest_ms=self._latest_ms,
         )
         changed = self._books.changed
-        return Slice(applied, changed, self._seen_now, standing, self._partition, self._partition_count, now_ms)
+        return Slice(
+            applied,
+            changed,
+            self._seen_now,
+            standing,
+            self._partition,
+            self._partition_count,
+            now_ms,
+            self._start.applied_seq,
+        )
 
     def _call(self, read: Read, cdr: Cdr, seen: Seen | None) -> Applied:
         record, _, body, id_digest, content_digest = read

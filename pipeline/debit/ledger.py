@@ -95,8 +95,8 @@ class Ledger:
 
     def adopt(self, decided: Slice) -> None:
         """Makes a slice the committed truth: one that was decided on this very state, and only once."""
-        if decided.applied_seq != self.standing.applied_seq + len(decided.applied):
-            raise InvariantBroken(f"a slice up to {decided.applied_seq} does not follow {self.standing.applied_seq}")
+        if decided.follows_seq != self.standing.applied_seq:
+            raise InvariantBroken(f"a slice on {decided.follows_seq} does not follow {self.standing.applied_seq}")
         self.state.adopt(decided.changed)
         self.seen.add(decided.seen)
         self.standing = decided.standing

@@ -69,6 +69,8 @@ class Slice(NamedTuple):
     partition_count: int
     now_ms: int
     """Of the last record."""
+    follows_seq: int
+    """The `applied_seq` of the ledger that decided it."""
 
     @property
     def next_offset_cdrs(self) -> int:

@@ -22,7 +22,6 @@ from typing import NoReturn, TypeVar
 
 from pipeline.embedded.clickhouse_answers_io import Answers, FolderOfAnother
 from pipeline.embedded.json_rows import rows_of
-from pipeline.warehouse.native_io import native_block
 from pipeline.warehouse.store import ColumnType, Rows, Store, StoreAway, StoreRefused, name_literal
 
 # A report holds the folder while it reads one answer, an owner that ends for seconds.
@@ -140,9 +139,11 @@ class ChdbStore:
             raise StoreRefused(
                 "the embedded warehouse needs the package chdb-core; or name a clickhouse:// server"
             ) from None
+        from pipeline.warehouse.native_io import native_block  # noqa: PLC0415  # ClickHouse's driver: 20 MB and 0.2 s
 
         self.name = f"chDB in {folder}"
         self._connect = sqlitelike.connect
+        self._block_of = native_block
         self._path = str(folder / _DATA_FOLDER)
         self._lock = lock
         self._writing = threading.Lock()
@@ -166,7 +167,7 @@ class ChdbStore:
 
     def insert(self, table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
         names = ", ".join(name_literal(column.name) for column in columns)
-        block = native_block(columns, data)
+        block = self._block_of(columns, data)
         statement = f"INSERT INTO {name_literal(table)} ({names})"
         with self._writing, self._explained(), self._writer.send_insert(statement, "Native") as inserter:
             inserter.append(block)

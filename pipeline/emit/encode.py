@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Outputs:
     def by_partition(self, prefix: str, partition: int) -> dict[tuple[str, int], Iterable[Message]]:
         """The messages by (full topic name, partition)."""
         messages: dict[tuple[str, int], Iterable[Message]] = {
-            (prefix + topic, partition): [(key, value, timestamp_ms, ()) for key, value, timestamp_ms in entries]
+            (prefix + topic, partition): _messages(entries)
             for topic, entries in (
                 (RATED_CALLS, self.rated_calls),
                 (ACCOUNT_EVENTS, self.account_events),
@@ -113,6 +113,11 @@ def encode_slice(decided: Slice) -> Outputs:
         Counter(applied.rejected.reason for applied in decided.applied if applied.rejected is not None),
         Counter(event.kind for applied in decided.applied for event in applied.events),
     )
+
+
+def _messages(entries: Sequence[Entry]) -> Iterator[Message]:
+    for key, value, timestamp_ms in entries:
+        yield key, value, timestamp_ms, ()
 
 
 def _checkpoint(decided: Slice) -> bytes:

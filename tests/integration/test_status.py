@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -150,9 +151,15 @@ def test_the_command_writes_one_json_object_for_pipes(
 def test_on_a_terminal_it_goes_on_until_it_is_interrupted(kafka: KafkaNode, topic_prefix: str) -> None:
     asyncio.run(Deployment.make(kafka.bootstrap, topic_prefix))
     controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "pipeline", "status", "--bootstrap", kafka.bootstrap, "--prefix", topic_prefix]
+    # A shell that runs the tests in its background has them, and what they start, ignore interruptions.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "pipeline", "status"]
+    command += ["--bootstrap", kafka.bootstrap, "--prefix", topic_prefix]
     process = subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"COLUMNS": "120", "LINES": "40"}
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=os.environ | {"COLUMNS": "120", "LINES": "40"},
     )
     os.close(terminal)
     shown, until_s, is_interrupted = b"", time.monotonic() + 45, False
@@ -161,7 +168,7 @@ def test_on_a_terminal_it_goes_on_until_it_is_interrupted(kafka: KafkaNode, topi
             with suppress(OSError):  # its other end is closed: the command has ended
                 shown += os.read(controller, 65_536)
         if not is_interrupted and shown.count(b"balances at zero") >= 3:
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
             is_interrupted = True
     assert process.poll() == 0, shown.decode(errors="replace")
     os.close(controller)
