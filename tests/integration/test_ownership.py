@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -25,7 +26,7 @@ from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustSto
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
 from pipeline.debit import agent as rating
-from pipeline.debit import partition_io, restore_io
+from pipeline.debit import init_io, partition_io, restore_io
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.init_io import skip_lost
 from pipeline.debit.restore_io import restore
@@ -96,6 +97,38 @@ def test_ledger_init_never_overwrites_a_checkpoint(kafka: KafkaNode, topic_prefi
     async def run() -> None:
         deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
         assert await deployment.init() == []
+
+    asyncio.run(run())
+
+
+def test_ledger_init_beside_another_never_overwrites_what_was_applied_meanwhile(
+    kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two people type it at once, and a worker starts between the look of the second and its checkpoint: begun anew,
+    the ledger would debit the same calls again."""
+    read_checkpoint = init_io._read_checkpoint
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix, init=False)
+        tenants = list(tenants_by_partition().values())
+
+        async def overtaken(*where: Any) -> Checkpoint | None:
+            monkeypatch.setattr(init_io, "_read_checkpoint", read_checkpoint)
+            found = await read_checkpoint(*where)
+            assert await deployment.init() == [0, 1, 2]
+            async with deployment.worker():
+                await deployment.open_accounts(tenants)
+                for tenant in tenants:
+                    await deployment.call(tenant, 5)
+                await deployment.rated_when(15)
+            return found
+
+        monkeypatch.setattr(init_io, "_read_checkpoint", overtaken)
+        assert await deployment.init() == []
+        async with deployment.worker():
+            for tenant in tenants:
+                await deployment.call(tenant, 1)
+            deployment.assert_exact(await deployment.rated_when(18))
 
     asyncio.run(run())
 
