@@ -1,0 +1,28 @@
+"""The parent of several workers: it must outlive whatever happens to them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+
+import pytest
+
+from pipeline.cli.processes import _Worker
+
+
+@pytest.mark.parametrize("deaths", [1, 5, 5_000])
+def test_a_worker_that_dies_at_once_is_started_again_after_half_a_minute_at_most(
+    deaths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often: after a night of deaths, one each half minute, the parent itself must not be the next to die."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    worker = _Worker(0, {})
+    worker._deaths = deaths - 1
+    worker.start()
+    assert worker._process is not None
+    worker._process.wait()
+    died_s = time.monotonic()
+    assert worker.look() is None
+    wait_s = min(30.0, 2.0 ** min(deaths - 1, 9))
+    assert died_s + wait_s <= worker._start_at_s <= time.monotonic() + wait_s
