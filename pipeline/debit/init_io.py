@@ -15,7 +15,10 @@ from pipeline.emit.publish_io import publish
 
 
 async def initialise(settings: Settings, *, partition_count: int, topic_ids: dict[str, str]) -> list[int]:
-    """Writes the first checkpoint of each partition that has none; the partitions written. Safe to repeat."""
+    """Writes the first checkpoint of each partition that has none; the partitions written. Safe to repeat.
+
+    Another `init` and workers may run: who has none is looked at again once any owner is fenced.
+    """
     clients = KafkaClients(settings)
     written = []
     for number in range(partition_count):
@@ -25,16 +28,18 @@ async def initialise(settings: Settings, *, partition_count: int, topic_ids: dic
                 f"the ledger was made with {found.partition_count} partitions, the topics have {partition_count}: the"
                 " count of a prefix never changes, for it decides who owns a tenant; move to a new prefix"
             )
-        if found is None:
-            offsets = await _beginnings(clients, settings, number)
-            first = Checkpoint(0, 0, offsets[0], offsets[1], partition_count, topic_ids, int(time.time() * 1000))
-            producer = clients.transactional_producer(f"{settings.group('ledger')}-{number}")
-            await producer.start()
-            try:
+        if found is not None:
+            continue
+        producer = clients.transactional_producer(f"{settings.group('ledger')}-{number}")
+        await producer.start()
+        try:
+            if await _read_checkpoint(clients, settings, number) is None:
+                offsets = await _beginnings(clients, settings, number)
+                first = Checkpoint(0, 0, offsets[0], offsets[1], partition_count, topic_ids, int(time.time() * 1000))
                 await _write(producer, settings, number, first)
-            finally:
-                await stop_clients(producer)
-            written.append(number)
+                written.append(number)
+        finally:
+            await stop_clients(producer)
     return written
 
 
