@@ -63,7 +63,7 @@ class _Worker:
             return code
         now_s = time.monotonic()
         self._deaths = 1 if now_s - self._started_s > _SOUND_S else self._deaths + 1
-        wait_s = min(_BACKOFF_S_MAX, 2.0 ** (self._deaths - 1))
+        wait_s = min(_BACKOFF_S_MAX, 2.0 ** min(self._deaths - 1, 10))
         self._start_at_s, self._process = now_s + wait_s, None
         log.error("process_died", process=self.number, exit_code=code, starts_again_in_s=wait_s)
         return None

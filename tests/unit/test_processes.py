@@ -24,5 +24,5 @@ def test_a_worker_that_dies_at_once_is_started_again_after_half_a_minute_at_most
     worker._process.wait()
     died_s = time.monotonic()
     assert worker.look() is None
-    wait_s = min(30.0, 2.0 ** min(deaths - 1, 9))
+    wait_s = min(30.0, 2.0 ** min(deaths - 1, 10))
     assert died_s + wait_s <= worker._start_at_s <= time.monotonic() + wait_s
