@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from aiokafka import TopicPartition
 
+from pipeline.base import kafka_io
 from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
+from pipeline.base.kafka_io import KafkaClients
 from pipeline.base.record import Consumed
+from pipeline.base.settings_io import Settings
+from pipeline.base.topics import NOTICES
 from pipeline.emit import journal_io
 from pipeline.emit.journal import Change, JournalProgress
-from pipeline.emit.journal_io import JournalLost, JournalWriter
+from pipeline.emit.journal_io import JournalLost, JournalOwner, JournalWriter
 
 
 class Desk:
@@ -96,3 +101,38 @@ def test_after_a_failed_write_no_checkpoint_passes_what_it_lost(monkeypatch):
 
     asyncio.run(main())
     assert broker.written == []
+
+
+def test_an_owner_whose_client_forgets_a_cancellation_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client in the midst of an answer may catch it: the worker's end would wait for this owner for ever."""
+    monkeypatch.setattr(kafka_io, "_STOP_S_MAX", -0.4)  # the next try comes after 0.1 s
+
+    async def forgetful() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3_600)
+        await asyncio.sleep(3_600)
+
+    async def run() -> None:
+        settings = Settings()
+        journal = TopicPartition(settings.topic(NOTICES), 0)
+        owner = JournalOwner(
+            0,
+            role="notifier",
+            journal=NOTICES,
+            inputs=(),
+            told=journal,
+            settings=settings,
+            clients=KafkaClients(settings),
+            membership=lambda: pytest.fail("nobody asks the group"),
+            make_desk=Desk,
+        )
+        monkeypatch.setattr(owner, "_own", forgetful)
+        owner.start()
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(owner.close())
+        closed_in_time, _ = await asyncio.wait([closing], timeout=5)
+        owner._task.cancel()
+        await closing
+        assert closed_in_time
+
+    asyncio.run(run())
