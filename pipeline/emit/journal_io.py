@@ -16,7 +16,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base import metrics_io as metrics
 from pipeline.base.ids import CHECKPOINT_KEY
-from pipeline.base.kafka_io import KafkaClients, read_to_end, stop_clients
+from pipeline.base.kafka_io import KafkaClients, end_tasks, read_to_end, stop_clients
 from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import Consumed
@@ -118,8 +118,7 @@ class JournalOwner:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_tasks([self._task])
 
     def progress(self) -> Iterable[Progress]:
         return self._progress.values()
