@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.base.avro import codec
 from pipeline.base.record import Consumed
+from pipeline.warehouse.rows import Block
+from pipeline.warehouse.tables import Table
 from tests.avro_values import sample_of
 
 _sample = cache(sample_of)
@@ -125,3 +127,14 @@ def consumed(name: str, record: dict[str, Any], offset: int = 0, key: bytes = b"
 def raw(value: bytes, offset: int = 0, *, topic: str = "pstn.rated-calls", key: bytes = b"t1") -> Consumed:
     """Any bytes as a role reads them."""
     return Consumed(topic, 0, offset, EPOCH_MS, key, value)
+
+
+def rows_of(blocks: list[Block], table: Table) -> list[dict[str, Any]]:
+    """The rows of a table, each by its columns' names."""
+    names = [column.name for column in table.columns]
+    return [
+        dict(zip(names, row, strict=True))
+        for block in blocks
+        if block.table is table
+        for row in zip(*block.columns, strict=True)
+    ]

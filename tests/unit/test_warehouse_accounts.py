@@ -10,20 +10,9 @@ from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.record import Consumed
 from pipeline.warehouse.accounts import Pool, account_rows, is_account, pools_of
-from pipeline.warehouse.rows import Block
 from pipeline.warehouse.tables import ACCOUNTS, REJECTED_CDRS
 from tests.report_world import APRIL_MS, TABLES, account, seats
-from tests.warehouse_records import EPOCH_MS, raw
-
-
-def shown(blocks: list[Block]) -> list[dict[str, Any]]:
-    names = [column.name for column in ACCOUNTS.columns]
-    return [
-        dict(zip(names, row, strict=True))
-        for block in blocks
-        if block.table is ACCOUNTS
-        for row in zip(*block.columns, strict=True)
-    ]
+from tests.warehouse_records import EPOCH_MS, raw, rows_of
 
 
 def pools(at_ms: int = EPOCH_MS, **fields: Any) -> list[Pool]:
@@ -37,7 +26,7 @@ def test_of_an_account_the_last_state_of_each_month_is_a_row() -> None:
         account(3, APRIL_MS, recharge_trigger_micros=2),
         account(4, APRIL_MS, recharge_trigger_micros=3),
     ]
-    rows = shown(account_rows(records, {}, TABLES).blocks)
+    rows = rows_of(account_rows(records, {}, TABLES).blocks, ACCOUNTS)
     assert [(row["month"], row["recharge_trigger_micros"], row["source_offset"]) for row in rows] == [
         ("2026-03", 2, 2),
         ("2026-04", 3, 4),
@@ -47,10 +36,10 @@ def test_of_an_account_the_last_state_of_each_month_is_a_row() -> None:
 def test_what_is_known_gives_no_row_and_what_differs_does() -> None:
     """An account's record changes with each of its calls; a row for each would double the load."""
     first = account_rows([account(1, currency="USD")], {}, TABLES)
-    assert len(shown(first.blocks)) == 1
+    assert len(rows_of(first.blocks, ACCOUNTS)) == 1
     assert account_rows([account(9, currency="USD", overdraft_micros=7)], first.shown, TABLES).blocks == []
     again = account_rows([account(9, currency="USD", seats=[seats("MCOPSTN1", 1)])], first.shown, TABLES)
-    assert [row["source_offset"] for row in shown(again.blocks)] == [9]
+    assert [row["source_offset"] for row in rows_of(again.blocks, ACCOUNTS)] == [9]
 
 
 def test_a_new_month_in_which_nothing_changed_gives_no_row() -> None:
@@ -76,7 +65,7 @@ def test_an_account_that_cannot_be_read_is_kept_and_blocks_no_other() -> None:
     assert [block.table for block in blocks] == [REJECTED_CDRS, ACCOUNTS]
     originals = blocks[0].columns[[column.name for column in REJECTED_CDRS.columns].index("original")]
     assert list(originals) == [b"junk"]
-    assert [row["tenant_id"] for row in shown(blocks)] == ["t1"]
+    assert [row["tenant_id"] for row in rows_of(blocks, ACCOUNTS)] == ["t1"]
 
 
 def test_pools_are_those_of_seats_by_country_and_of_bought_licences() -> None:
@@ -98,5 +87,5 @@ def test_seats_of_one_pool_group_are_one_pool() -> None:
 
 def test_an_account_without_licences_has_no_pool_and_still_a_row() -> None:
     assert pools() == []
-    [row] = shown(account_rows([account(1)], {}, TABLES).blocks)
+    [row] = rows_of(account_rows([account(1)], {}, TABLES).blocks, ACCOUNTS)
     assert (row["pools.sku"], row["pools.minutes"]) == ([], [])

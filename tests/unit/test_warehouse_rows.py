@@ -24,17 +24,17 @@ from pipeline.warehouse.tables import (
     Table,
 )
 from pipeline.warehouse.users import KNOWN_COUNT_MAX, remember, user_rows
-from tests.warehouse_records import EPOCH_MS, account_event, consumed, ledger_entry, rated_call, raw, rejected, user
-
-
-def rows_of(blocks: list[Block], table: Table) -> list[dict[str, Any]]:
-    names = [column.name for column in table.columns]
-    return [
-        dict(zip(names, row, strict=True))
-        for block in blocks
-        if block.table is table
-        for row in zip(*block.columns, strict=True)
-    ]
+from tests.warehouse_records import (
+    EPOCH_MS,
+    account_event,
+    consumed,
+    ledger_entry,
+    rated_call,
+    raw,
+    rejected,
+    rows_of,
+    user,
+)
 
 
 @pytest.mark.parametrize("table", [RATED_CALLS, ACCOUNT_EVENTS, REJECTED_CDRS, LEDGER_ENTRIES], ids=lambda t: t.name)
