@@ -123,6 +123,20 @@ class KafkaClients:
         async with self.reading(committed=False) as consumer:
             return int((await consumer.end_offsets([partition]))[partition])
 
+    async def read_whole(self, partition: TopicPartition, take: Callable[[list[ConsumerRecord]], None]) -> None:
+        """What is committed in a partition from its first record to its high watermark; errors as of `read_to_end`."""
+        end_offset = await self.high_watermark(partition)
+        async with self.reading() as consumer:
+            start_offset = (await consumer.beginning_offsets([partition]))[partition]
+            await read_to_end(
+                consumer,
+                partition,
+                start_offset=start_offset,
+                end_offset=end_offset,
+                stall_s=self._settings.restore_stall_s,
+                take=take,
+            )
+
 
 async def stop_clients(*clients: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Stops them all, each in a task of its own; what hangs is left behind after a while, fenced or without a group.

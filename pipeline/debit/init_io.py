@@ -7,7 +7,7 @@ import time
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from pipeline.base.ids import CHECKPOINT_KEY
-from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end, stop_clients
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, stop_clients
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE
 from pipeline.debit.checkpoint import Checkpoint
@@ -87,7 +87,6 @@ async def _beginnings(clients: KafkaClients, settings: Settings, number: int) ->
 
 async def _read_checkpoint(clients: KafkaClients, settings: Settings, number: int) -> Checkpoint | None:
     table = TopicPartition(settings.topic(CREDIT_TABLE), number)
-    end_offset = await clients.high_watermark(table)
     found: bytes | None = None
 
     def take(records: list[ConsumerRecord]) -> None:
@@ -96,11 +95,7 @@ async def _read_checkpoint(clients: KafkaClients, settings: Settings, number: in
             if record.key == CHECKPOINT_KEY:
                 found = record.value
 
-    async with clients.reading() as consumer:
-        beginning = (await consumer.beginning_offsets([table]))[table]
-        await read_to_end(
-            consumer, table, start_offset=beginning, end_offset=end_offset, stall_s=settings.restore_stall_s, take=take
-        )
+    await clients.read_whole(table, take)
     return None if found is None else Checkpoint.decode(found)
 
 

@@ -16,7 +16,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from pipeline.base import metrics_io as metrics
 from pipeline.base.ids import CHECKPOINT_KEY
-from pipeline.base.kafka_io import KafkaClients, end_tasks, read_to_end, stop_clients
+from pipeline.base.kafka_io import KafkaClients, end_tasks, stop_clients
 from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import Consumed
@@ -161,8 +161,6 @@ class JournalOwner:
             await stop_clients(consumer, producer)
 
     async def _restore(self, desk: Desk) -> None:
-        end_offset = await self._clients.high_watermark(self._journal)
-
         def take(records: list[ConsumerRecord]) -> None:
             for record in records:
                 if record.key == CHECKPOINT_KEY:
@@ -170,16 +168,7 @@ class JournalOwner:
                 elif record.key is not None:
                     desk.load(record.key, record.value)
 
-        async with self._clients.reading() as consumer:
-            beginning = (await consumer.beginning_offsets([self._journal]))[self._journal]
-            await read_to_end(
-                consumer,
-                self._journal,
-                start_offset=beginning,
-                end_offset=end_offset,
-                stall_s=self._settings.restore_stall_s,
-                take=take,
-            )
+        await self._clients.read_whole(self._journal, take)
 
     async def _seek(self, consumer: AIOKafkaConsumer, desk: Desk) -> None:
         for place, beginning in (await consumer.beginning_offsets(self._inputs)).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiokafka import ConsumerRecord, TopicPartition
 
 from pipeline.base.ids import partition_of
-from pipeline.base.kafka_io import KafkaClients, read_to_end
+from pipeline.base.kafka_io import KafkaClients
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CREDIT_TABLE
 from pipeline.office.credit_table import CreditTable
@@ -30,19 +30,9 @@ async def read_partition(settings: Settings, table: CreditTable, number: int) ->
     """Adds a partition's books. PartitionStalled while a transaction hangs."""
     clients = KafkaClients(settings)
     partition = TopicPartition(settings.topic(CREDIT_TABLE), number)
-    end_offset = await clients.high_watermark(partition)
 
     def take(records: list[ConsumerRecord]) -> None:
         for record in records:
             table.take(number, record.key, record.value)
 
-    async with clients.reading() as consumer:
-        start_offset = (await consumer.beginning_offsets([partition]))[partition]
-        await read_to_end(
-            consumer,
-            partition,
-            start_offset=start_offset,
-            end_offset=end_offset,
-            stall_s=settings.restore_stall_s,
-            take=take,
-        )
+    await clients.read_whole(partition, take)

@@ -14,7 +14,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from pipeline.base.ids import account_key
-from pipeline.base.kafka_io import KafkaClients, PartitionStalled, read_to_end
+from pipeline.base.kafka_io import KafkaClients, PartitionStalled
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CREDIT_TABLE
 from pipeline.debit.account import Account
@@ -33,7 +33,6 @@ class Reminding:
     def __init__(self, *, settings: Settings, clients: KafkaClients, number: int) -> None:
         self._clients = clients
         self._table = TopicPartition(settings.topic(CREDIT_TABLE), number)
-        self._stall_s = settings.restore_stall_s
 
     async def __call__(self, desk: NoticeDesk, writer: JournalWriter) -> None:
         """Runs until it is cancelled."""
@@ -56,15 +55,5 @@ class Reminding:
         def take(records: list[ConsumerRecord]) -> None:
             found.update((wanted[each.key], each.value) for each in records if each.key in wanted)
 
-        end_offset = await self._clients.high_watermark(self._table)
-        async with self._clients.reading() as consumer:
-            start_offset = (await consumer.beginning_offsets([self._table]))[self._table]
-            await read_to_end(
-                consumer,
-                self._table,
-                start_offset=start_offset,
-                end_offset=end_offset,
-                stall_s=self._stall_s,
-                take=take,
-            )
+        await self._clients.read_whole(self._table, take)
         return {tenant_id: decode_account(value) for tenant_id, value in found.items() if value is not None}
