@@ -15,6 +15,7 @@ from pipeline.warehouse.cells import csv_cell
 from pipeline.warehouse.chosen import Chosen, PeriodError, parse_period
 from pipeline.warehouse.migrations import MigrationError, parse_migration, pending
 from pipeline.warehouse.native_io import native_block
+from pipeline.warehouse.privacy import retention_steps
 from pipeline.warehouse.store import (
     ColumnType,
     FolderAddress,
@@ -148,6 +149,16 @@ def test_no_message_shows_a_password() -> None:
     with pytest.raises(StoreRefused) as caught:
         parse_address("clickhouse://u:secret@h/x/y")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("character", ["a", "'", "\N{SATELLITE}", "\N{GRINNING FACE}"])
+def test_a_mutation_that_names_thousands_of_users_fits_into_statements(character: str) -> None:
+    """A server reads 256 KiB of one: from some day on it would refuse the daily purge, and names would stay."""
+    users = [(f"{number:04d}".ljust(64, character), f"{number:04d}".rjust(64, character)) for number in range(2_500)]
+    [step] = [step for step in retention_steps(parse_time("2026-03-01T00:00:00Z")) if step.table == "users"]
+    statements = step.update_sqls(users)
+    assert max(len(statement.encode()) for statement in statements) <= 256 * 1024
+    assert "".join(statements).count("('") == len(users)
 
 
 def test_rows_handed_to_the_driver_stay_as_they_are() -> None:
