@@ -24,13 +24,13 @@ class PartitionLag(NamedTuple):
     owner: str | None
     """Client id of the worker; None: nobody owns it, or the broker does not say."""
     next_offset: int | None
-    """None: the group has never committed there."""
+    """None: the group has never committed there, or the broker does not say."""
     end_offset: int
     """Last stable offset."""
-    lag_records: int
-    """Offsets between them, transaction markers included; 0 when only markers are left."""
-    lag_seconds: float
-    """Age of the oldest record that waits, by the broker's time."""
+    lag_records: int | None
+    """Offsets between them, transaction markers included; 0 when only markers are left. None: nobody knows."""
+    lag_seconds: float | None
+    """Age of the oldest record that waits, by the broker's time. None as above."""
     unstable_records: int
     """High watermark less last stable offset: written by transactions that are still open."""
 

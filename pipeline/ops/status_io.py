@@ -66,12 +66,10 @@ class StatusReader:
                 if place[0] not in topics:
                     continue
                 position, end = positions.get(place), stable[place]
-                behind = 0 if position is None else max(0, end - position)
-                lags.append(
-                    PartitionLag(
-                        role, *place, owners.get((role, place[1])), position, end, behind, 0.0, high[place] - end
-                    )
-                )
+                owner, unstable = owners.get((role, place[1])), high[place] - end
+                behind = None if position is None and end else max(0, end - (position or 0))
+                seconds = None if behind is None else 0.0
+                lags.append(PartitionLag(role, *place, owner, position, end, behind, seconds, unstable))
         lags = self._with_ages(lags)
         rates = rates_between(self._last, lags, at_ms)
         notes += [*self._trimmed(lags), *problems_of(groups, lags)]

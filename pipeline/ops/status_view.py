@@ -31,7 +31,7 @@ def _head(status: Status) -> Text:
 
 
 def _partitions(status: Status) -> Table:
-    table = Table(caption="lag: records waiting / age of the oldest", caption_justify="left")
+    table = Table(caption="lag: records waiting / age of the oldest; ?: no position is known", caption_justify="left")
     table.add_column("partition", justify="right")
     table.add_column("owner")
     table.add_column("records/s", justify="right")
@@ -55,11 +55,12 @@ def _cell(lags: Sequence[PartitionLag]) -> Text:
     """Records of all topics, and the oldest of them."""
     if not lags:
         return Text("-")
-    records, seconds = sum(lag.lag_records for lag in lags), max(lag.lag_seconds for lag in lags)
+    records, seconds = sum(lag.lag_records or 0 for lag in lags), max(lag.lag_seconds or 0.0 for lag in lags)
+    is_known = all(lag.lag_records is not None for lag in lags)
     if not records:
-        return Text("0", style="green")
-    style = "bold red" if seconds >= _LATE_S else "yellow" if seconds >= _SLOW_S else ""
-    return Text(f"{records:,} / {_age(seconds)}", style=style)
+        return Text("0", style="green") if is_known else Text("?", style="yellow")
+    style = "bold red" if seconds >= _LATE_S else "yellow" if seconds >= _SLOW_S or not is_known else ""
+    return Text(f"{records:,}{'' if is_known else ' and ?'} / {_age(seconds)}", style=style)
 
 
 def _age(seconds: float) -> str:
