@@ -189,6 +189,16 @@ def test_old_days_go_although_hardly_anything_comes(small_runs):
     assert memory.settled_bytes == 0
 
 
+def test_old_days_go_during_a_restore_too(monkeypatch: pytest.MonkeyPatch):
+    """It reads on from where the window began, and the days that end on the way are not to wait for the next array."""
+    monkeypatch.setattr(seen_module, "MERGED_AT_ONCE", 100)
+    memory = SeenCalls(DAY_MS)
+    memory.load(pack(entries(range(100), START_MS)))
+    assert memory.settled_bytes
+    memory.load(pack(entries(range(1), START_MS + 3 * DAY_MS)))
+    assert memory.settled_bytes == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_arrays_find_what_a_dict_would_find(data: st.DataObject):
@@ -228,7 +238,7 @@ def test_whatever_is_added_loaded_and_forgotten_a_dict_agrees(data: st.DataObjec
             if not is_loading:
                 inside = {each: seen for each, seen in expected.items() if seen.now_ms >= now_ms - 3 * DAY_MS}
                 assert memory.look_up(list(inside)) == list(inside.values())
-    assert all(run.day >= (now_ms - 3 * DAY_MS) // DAY_MS - 1 for run in memory._runs), "what is too old goes"
+    assert all(run.day >= (now_ms - 3 * DAY_MS) // DAY_MS for run in memory._runs), "what is too old goes"
 
 
 def test_heads_that_collide_are_told_apart_by_their_tails(small_runs):
