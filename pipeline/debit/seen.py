@@ -103,28 +103,32 @@ class SeenCalls:
         if not entries:
             return
         self._recent.update(entries)
-        oldest = self._oldest_day
-        self.latest_ms = max(self.latest_ms, *[seen.now_ms for seen in entries.values()])
+        self._go_on(max([seen.now_ms for seen in entries.values()]))
         if len(self._recent) >= RECENT_COUNT_MAX:
             recent, self._recent = self._recent, {}
             nows = np.array([seen.now_ms for seen in recent.values()], dtype=np.int64)
             for run in runs_of(b"".join(recent), b"".join([seen.content for seen in recent.values()]), nows):
                 self._take(run)
             self._forget()
-        elif self._oldest_day > oldest:
-            self._forget()
         self._move(len(entries))
 
     def load(self, value: bytes) -> None:
         """Takes one record of topic seen-calls; DecodeError when it is none. A day is merged when it is over, once."""
         latest_ms, ids, contents, nows = _unpack(value)
-        self.latest_ms = max(self.latest_ms, latest_ms)
+        self._go_on(latest_ms)
         self._loaded.append((ids, contents, nows))
         count = len(ids) // ID_BYTES
         self._loaded_count += count
         if self._loaded_count >= MERGED_AT_ONCE:
             self._settle_loaded(is_last=False)
         self._move(count)
+
+    def _go_on(self, now_ms: int) -> None:
+        """To the `now` of a decision; when a day passes, those that are too old go, however little comes."""
+        oldest = self._oldest_day
+        self.latest_ms = max(self.latest_ms, now_ms)
+        if self._oldest_day > oldest:
+            self._forget()
 
     def _settle_loaded(self, *, is_last: bool) -> None:
         ids, contents, nows = (b"".join(pieces) for pieces in zip(*self._loaded, strict=True))
