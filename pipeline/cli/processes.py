@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 NUMBER = "PSTN_PROCESS"
 """Environment variable that tells a worker which of its parent's it is, from 0."""
+PARENT = "PSTN_PARENT"
+"""And this one the parent's process id."""
 _PARENT_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 _POLL_S = 0.1
 # A worker leaves within 5 s; one that does not is killed before an orchestrator's usual 30 s are over.
@@ -41,7 +43,7 @@ class _Worker:
 
     def __init__(self, number: int, environment: Mapping[str, str]) -> None:
         self.number = number
-        self._environment = {**environment, NUMBER: str(number)}
+        self._environment = {**environment, NUMBER: str(number), PARENT: str(os.getpid())}
         self._deaths = 0
         self._start_at_s = 0.0
         self._started_s = 0.0
@@ -112,3 +114,5 @@ def begin_as_child() -> None:
     structlog.contextvars.bind_contextvars(process=int(number))
     with suppress(OSError, AttributeError):  # elsewhere than on Linux: nothing
         ctypes.CDLL(None).prctl(_PARENT_SIGNAL, signal.SIGTERM)
+    if os.environ.get(PARENT) != str(os.getppid()):  # it died while this one was starting
+        os.kill(os.getpid(), signal.SIGTERM)
