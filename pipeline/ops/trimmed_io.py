@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.base.ids import CHECKPOINT_KEY
@@ -47,7 +47,8 @@ def trimmed(settings: Settings, begin: Mapping[tuple[str, int], int], suspects: 
 
 
 def _checkpoints(settings: Settings, numbers: Collection[int], tail: int | None) -> dict[int, Checkpoint]:
-    """The last of each partition, in its last `tail` offsets; None: wherever it stands."""
+    """The last of each partition, in its last `tail` offsets; None: wherever it stands. Of a partition that cannot be
+    read to its end in time there is none: an earlier one would tell of a gap that is none."""
     found: dict[int, Checkpoint] = {}
     consumer = Consumer(outside_consumer(settings))
     try:
@@ -59,10 +60,11 @@ def _checkpoints(settings: Settings, numbers: Collection[int], tail: int | None)
         reading, until_s = set(numbers), time.monotonic() + _ANSWER_S_MAX
         while reading and time.monotonic() < until_s:
             for message in consumer.consume(num_messages=1_000, timeout=0.2):
-                if message.error() is not None:
-                    reading.discard(message.partition() or 0)
+                if (error := message.error()) is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        reading.discard(message.partition() or 0)
                 elif message.key() == CHECKPOINT_KEY and (value := message.value()) is not None:
                     found[message.partition() or 0] = Checkpoint.decode(value)
     finally:
         consumer.close()
-    return found
+    return {number: checkpoint for number, checkpoint in found.items() if number not in reading}
