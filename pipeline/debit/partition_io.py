@@ -28,7 +28,7 @@ from pipeline.debit.input_io import Input, InputTrimmed
 from pipeline.debit.ledger import Ledger, Slice
 from pipeline.debit.merge import merge
 from pipeline.debit.restore_io import restore
-from pipeline.debit.turns_io import Turn, Turns
+from pipeline.debit.turns_io import Turns
 from pipeline.emit.encode import Outputs
 from pipeline.emit.publish_io import publish
 
@@ -206,8 +206,7 @@ class LedgerPartition:
                 await self._released.wait()
                 async with self._writing:
                     if self._released.is_set():
-                        async with self._turns.one() as turn:
-                            await self._one_slice(ledger, producer, records, turn)
+                        await self._one_slice(ledger, producer, records)
                         break
             if records and len(records) < self._count_max():
                 await asyncio.sleep(max(0.0, self._settings.linger_ms / 1000 - (time.monotonic() - started_s)))
@@ -237,21 +236,20 @@ class LedgerPartition:
         by_time = int(self._settings.slice_cpu_ms * 1000 / self._us_per_record)
         return max(1, min(self._settings.slice_records_max, by_time))
 
-    async def _one_slice(
-        self, ledger: Ledger, producer: AIOKafkaProducer, records: list[InputRecord], turn: Turn
-    ) -> None:
+    async def _one_slice(self, ledger: Ledger, producer: AIOKafkaProducer, records: list[InputRecord]) -> None:
         self._position, self._in_slice = (ledger.next_offset_commands, ledger.next_offset_cdrs), True
         answer: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
         started_s = time.perf_counter()
-        await self._decide(Decision(ledger, records, answer))
-        decided, outputs, cpu_s = await answer
-        decided_s = time.perf_counter()
-        turn.committing()
-        await publish(
-            producer,
-            outputs.by_partition(self._settings.topic_prefix, self.number),
-            timeout_s=self._settings.transaction_timeout_ms / 1000,
-        )
+        async with self._turns.one() as turn:
+            await self._decide(Decision(ledger, records, answer))
+            decided, outputs, cpu_s = await answer
+            decided_s = time.perf_counter()
+            turn.committing()
+            await publish(
+                producer,
+                outputs.by_partition(self._settings.topic_prefix, self.number),
+                timeout_s=self._settings.transaction_timeout_ms / 1000,
+            )
         ledger.adopt(decided)
         self._deciding = ()
         self._failure_count = self._drop_count = 0
