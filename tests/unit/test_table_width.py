@@ -37,3 +37,12 @@ def test_where_nothing_fits_every_character_is_still_shown() -> None:
     wanted = Counter("".join(heading for heading, _ in HEADINGS)) + Counter("".join(map("".join, ROWS)))
     del wanted[" "]
     assert Counter("".join(printed(24))) >= wanted
+
+
+def test_a_name_in_wide_characters_is_not_broken_either() -> None:
+    """Each takes two cells of a terminal."""
+    row = ["東京電話株式会社", "12"]
+    out = io.StringIO()
+    console = Console(file=out, width=40)
+    console.print(fitted("Top", [("name", False), ("calls", True)], [row], console.width))
+    assert out.getvalue().splitlines()[-1].split() == row
