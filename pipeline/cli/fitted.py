@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 
 # Values longer than the first of these that fits are broken: ids of users are 36 long.
@@ -27,7 +28,7 @@ def fitted(
 
 def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]], console_width: int) -> Sequence[int | None]:
     """All None where even broken values do not fit: rich shares what there is."""
-    longest = [max((len(row[place]) for row in rows), default=0) for place in range(len(headings))]
+    longest = [max((cell_len(row[place]) for row in rows), default=0) for place in range(len(headings))]
     for limit in _VALUE_CELLS:
         widths = [max(_SMALLEST, min(limit, length)) for length in longest]
         room = console_width - sum(widths) - (len(widths) - 1)
