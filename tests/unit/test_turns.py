@@ -51,6 +51,8 @@ def test_commits_that_hang_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch):
                 await asyncio.Event().wait()
 
         hanging = [asyncio.create_task(hangs()) for _ in range(20)]
+        await asyncio.sleep(0)  # now they stand in line, four of them with a turn
+        assert turns._free.locked()
         async with asyncio.timeout(10), turns.one():
             pass
         for each in hanging:

@@ -126,6 +126,18 @@ def spoilt(value: bytes, chance: random.Random) -> bytes:
     return value[:at] + bytes([chance.choice((0, 1, 2, 0x80, 0xFF))]) + value[at:]
 
 
+def test_an_array_in_several_blocks_gives_the_row_of_one_in_a_single_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Avro leaves the choice to the writer."""
+    first, second = b"\x0alot-a\x02", b"\x0alot-b\x04"
+    lots = [{"lot_id": "lot-a", "amount_micros": 1}, {"lot_id": "lot-b", "amount_micros": 2}]
+    whole = codec("rated_call").encode(rated_call(1, lots=lots))
+    apart = whole.replace(b"\x04" + first + second, b"\x02" + first + b"\x02" + second)
+    assert len(apart) == len(whole) + 1
+    other = consumed("rated_call", rated_call(2))
+    found, wanted = ([raw(value), other] for value in (apart, whole))
+    assert in_any_order(in_bulk(found, monkeypatch)) == in_any_order(one_by_one(wanted, monkeypatch))
+
+
 def test_what_is_odd_does_not_fit_and_the_others_do() -> None:
     known = codec("rated_call")
     odd = {
