@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from aiokafka import TopicPartition
 
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR
+from pipeline.base.ids import account_key
 from pipeline.base.record import Consumed
+from pipeline.base.settings_io import Settings
 from pipeline.debit.account import Account, Lot, Terms
 from pipeline.emit.notify.desk import RESEND_PREFIX
 from pipeline.emit.notify.message import SENTENCES
 from pipeline.emit.notify.notice import MAIL, PLANNED, WAITING, Notice
+from pipeline.emit.notify.remind_io import Reminding
 from pipeline.emit.notify.reminder import REMINDER
 from tests.unit.test_notices_desk import BILLING, HOOK, JOURNAL, NOW, World
 
@@ -102,6 +111,30 @@ def test_many_lots_of_one_day_are_one_mail():
     look(world, NOW, whole)
     found = [notice for notice in look(world, WEEK_BEFORE, whole) if notice.channel == MAIL]
     assert [notice.event_count for notice in found] == [100]
+
+
+def test_an_account_that_cannot_be_read_delays_reminders_and_ends_no_mail():
+    """A ledger that is newer than its notifier writes accounts of a newer schema, for as long as an upgrade takes."""
+    (plan,) = [notice for notice in announced().kept() if notice.state == PLANNED]
+    asked: list[int] = []
+
+    class Books:
+        async def read_whole(self, partition: TopicPartition, take: Callable[[list[Any]], None]) -> None:
+            take([SimpleNamespace(key=account_key("contoso"), value=b"of tomorrow")])
+
+    class Desk:
+        def due_plans(self, now_ms: int) -> list[Notice]:
+            asked.append(now_ms)
+            return [plan]
+
+    async def run() -> bool:
+        remind = Reminding(settings=Settings(), clients=Books(), number=0)  # type: ignore[arg-type]
+        reminding = asyncio.ensure_future(remind(Desk(), None))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        return reminding.done() or not reminding.cancel()
+
+    assert not asyncio.run(run())
+    assert len(asked) == 1, "not again before its time"
 
 
 def test_a_plan_is_no_message_that_could_be_sent_again():
