@@ -13,6 +13,7 @@ import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from pipeline.base.avro import DecodeError
 from pipeline.base.ids import account_key
 from pipeline.base.kafka_io import KafkaClients, PartitionStalled
 from pipeline.base.settings_io import Settings
@@ -40,7 +41,7 @@ class Reminding:
             if plans := desk.due_plans(time.time_ns() // 1_000_000):
                 try:
                     accounts = await self._accounts({plan.tenant_id for plan in plans})
-                except (PartitionStalled, KafkaError) as error:
+                except (PartitionStalled, KafkaError, DecodeError) as error:
                     log.warning("reminders_wait", partition=self._table.partition, error=str(error))
                 else:
                     desk.look_at(plans, accounts, time.time_ns() // 1_000_000)
