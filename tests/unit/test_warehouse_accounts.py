@@ -76,8 +76,9 @@ def test_pools_are_those_of_seats_by_country_and_of_bought_licences() -> None:
     assert one.minutes == TABLES.allowance_minutes("MCOPSTN1", "DE", "domestic", EPOCH_MS) > 0
     both = pools(country="DE", seats=[seats("MCOPSTN1", 1), seats("MCOPSTN1", 2, "FR")])
     assert {pool.country for pool in both} == {TABLES.country(iso).pool_group for iso in ("DE", "FR")}
-    [dial_out] = pools(purchased=[{"sku": "MCOMEETADV", "licence_count": 4}])
-    assert (dial_out.country, dial_out.scope, dial_out.minutes % 4) == ("", "dial_out", 0)
+    [of_one], [of_four] = (pools(purchased=[{"sku": "MCOMEETADV", "licence_count": count}]) for count in (1, 4))
+    assert (of_four.country, of_four.scope) == ("", "dial_out")
+    assert of_four.minutes == 4 * of_one.minutes > 0
 
 
 def test_seats_of_one_pool_group_are_one_pool() -> None:
