@@ -203,13 +203,15 @@ def ask(store: Store) -> dict[str, dict[str, float]]:
     return {name: best_of_three(store, name, sql) for name, sql in questions.items()}
 
 
+# Not `ru_maxrss`: a process inherits it from the one that started it, here an engine that has loaded millions of rows.
 _EXPORT = """
-import resource, sys
+import sys
+from pathlib import Path
 from pipeline.__main__ import cli
 try:
     cli(sys.argv[1:])
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
 """
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import os
 import re
 import threading
@@ -21,7 +22,6 @@ from tempfile import SpooledTemporaryFile
 from typing import NoReturn, TypeVar
 
 from pipeline.embedded.clickhouse_answers_io import Answers, FolderOfAnother
-from pipeline.embedded.json_rows import rows_of
 from pipeline.warehouse.store import ColumnType, Rows, Store, StoreAway, StoreRefused, name_literal
 
 # A report holds the folder while it reads one answer, an owner that ends for seconds.
@@ -31,15 +31,13 @@ _LOCK_FILE = "owner.lock"
 _DATA_FOLDER = "data"
 
 _READER_SETTINGS = (
-    "SET output_format_json_quote_64bit_integers = 0, output_format_json_quote_decimals = 1,"
-    " max_block_size = 10000, max_bytes_before_external_sort = 268435456,"
+    "SET max_block_size = 10000, max_bytes_before_external_sort = 268435456,"
     # Equal keys lie in the same month: FINAL need not look for them across months.
     " do_not_merge_across_partitions_select_final = 1, readonly = 1"
 )
 # An answer waits here, so that a slow reader of it (a pager) does not hold the folder; a larger one on disk.
 _ANSWER_BYTES_IN_MEMORY = 16 * 1024 * 1024
-_ROWS_FORMAT = "JSONCompactEachRowWithNamesAndTypes"
-_HEADER_LINES = 2
+_PIECE_BYTES = 64 * 1024
 
 _ERROR_CODE = re.compile(r"Code: (\d+)")
 # Out of memory, out of space, too many parts: they pass by themselves.
@@ -103,29 +101,32 @@ class FolderReader:
     def _answer(self, sql: str) -> Rows | None:
         store = _taken(self._folder)
         if store is not None:
+            from pipeline.warehouse.native_io import rows_of  # noqa: PLC0415  # as for the owner
+
             return rows_of(self._read(store, sql))
         other = FolderOfAnother.reach(self._folder)
         return None if other is None else other.query(sql)
 
     def _read(self, store: ChdbStore, sql: str) -> Iterator[bytes]:
-        answer = SpooledTemporaryFile(max_size=_ANSWER_BYTES_IN_MEMORY)  # noqa: SIM115  # `_lines_of` closes it
+        answer = SpooledTemporaryFile(max_size=_ANSWER_BYTES_IN_MEMORY)  # noqa: SIM115  # `_pieces_of` closes it
         try:
-            answer.writelines(store.json_lines(sql))
+            answer.writelines(store.answer_to(sql))
         except BaseException:
             answer.close()
             raise
         finally:
             store.close()
         answer.seek(0)
-        return _lines_of(answer)
+        return _pieces_of(answer)
 
     def _refuse(self) -> NoReturn:
         raise StoreRefused(f"{self.name}: it was opened for reading")
 
 
-def _lines_of(answer: SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
+def _pieces_of(answer: SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
     with answer:
-        yield from answer
+        while piece := answer.read(_PIECE_BYTES):
+            yield piece
 
 
 class ChdbStore:
@@ -139,11 +140,11 @@ class ChdbStore:
             raise StoreRefused(
                 "the embedded warehouse needs the package chdb-core; or name a clickhouse:// server"
             ) from None
-        from pipeline.warehouse.native_io import native_block  # noqa: PLC0415  # ClickHouse's driver: 20 MB and 0.2 s
+        from pipeline.warehouse import native_io  # noqa: PLC0415  # ClickHouse's driver: 20 MB and 0.2 s
 
         self.name = f"chDB in {folder}"
         self._connect = sqlitelike.connect
-        self._block_of = native_block
+        self._native = native_io
         self._path = str(folder / _DATA_FOLDER)
         self._lock = lock
         self._writing = threading.Lock()
@@ -151,7 +152,7 @@ class ChdbStore:
         try:
             with self._explained():
                 self._writer = self._connect(self._path)
-            self._answers = Answers(folder, self.json_lines)
+            self._answers = Answers(folder, self.answer_to)
         except BaseException:
             lock.release()
             raise
@@ -167,28 +168,28 @@ class ChdbStore:
 
     def insert(self, table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
         names = ", ".join(name_literal(column.name) for column in columns)
-        block = self._block_of(columns, data)
+        block = self._native.native_block(columns, data)
         statement = f"INSERT INTO {name_literal(table)} ({names})"
         with self._writing, self._explained(), self._writer.send_insert(statement, "Native") as inserter:
             inserter.append(block)
             inserter.finish()
 
     def query(self, sql: str) -> Rows:
-        return rows_of(self.json_lines(sql))
+        return self._native.rows_of(self.answer_to(sql))
 
-    def json_lines(self, sql: str) -> Iterator[bytes]:
-        """The answer as lines of JSON: names, types, then the rows. Read-only, as it is computed."""
+    def answer_to(self, sql: str) -> Iterator[bytes]:
+        """Blocks in the Native format, at least one. Read-only, as it is computed."""
         with self._explained():
             reader = self._connect(self._path)
             try:
                 reader.query(_READER_SETTINGS)
-                is_first = True
-                for piece in reader.send_query(sql, _ROWS_FORMAT):
-                    lines = piece.bytes().splitlines(keepends=True)
-                    yield from lines if is_first else lines[_HEADER_LINES:]
-                    is_first = False
-                if is_first:  # an empty stream has no header either
-                    yield from reader.query(sql, _ROWS_FORMAT).bytes().splitlines(keepends=True)
+                is_empty = True
+                for piece in reader.send_query(sql, "Native"):
+                    is_empty = False
+                    yield piece.bytes()
+                if is_empty:  # nor are there names in it
+                    [names] = reader.query(sql, "JSONCompactEachRowWithNames").bytes().splitlines()
+                    yield self._native.native_header(json.loads(names))
             finally:
                 reader.close()
 

@@ -1,26 +1,32 @@
 """Blocks in ClickHouse's Native format: packed columns as they are, lists by `clickhouse-driver`'s own writers.
 
-A server takes them inside its packets, chDB as they are.
+The same driver reads them, so that an answer has the same values wherever it comes from.
+A server takes and gives them inside its packets, chDB as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clickhouse_driver import Client
 from clickhouse_driver.block import BlockInfo, ColumnOrientedBlock
+from clickhouse_driver.bufferedreader import BufferedSocketReader
 from clickhouse_driver.bufferedwriter import BufferedSocketWriter
-from clickhouse_driver.columns.service import write_column
+from clickhouse_driver.columns.service import read_column, write_column
 from clickhouse_driver.defines import DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION
 from clickhouse_driver.protocol import ClientPacketTypes
-from clickhouse_driver.varint import write_varint
+from clickhouse_driver.reader import read_binary_str
+from clickhouse_driver.varint import read_varint, write_varint
 from clickhouse_driver.writer import write_binary_str, write_binary_uint8
 
 from pipeline.warehouse.packed import Packed
-from pipeline.warehouse.store import ColumnType
+from pipeline.warehouse.store import ColumnType, Rows
 
 _BUFFER_BYTES = 1 << 20
+# Such a time gets the zone that this process is in; every time of the warehouse is UTC.
+_ZONELESS = re.compile(r"\bDateTime\b(?!\()")
 
 
 class BlockClient(Client):  # type: ignore[misc]  # the driver is untyped
@@ -54,7 +60,7 @@ class _Sink:
 
 
 class _Context:
-    """The part of the driver's connection context that its column writers look at."""
+    """The part of the driver's connection context that its column readers and writers look at."""
 
     client_settings: dict[str, Any] = {"use_numpy": False, "strings_as_bytes": False}  # noqa: RUF012  # never changed
     settings: dict[str, Any] = {}  # noqa: RUF012
@@ -83,3 +89,54 @@ def native_block(
             write_column(_Context, column.name, column.type, list(values), writer)
     writer.flush()
     return bytes(sink.content)
+
+
+def native_header(names: Sequence[str]) -> bytes:
+    """A block without rows."""
+    return native_block([ColumnType(name, "String") for name in names], [[] for _ in names])
+
+
+class _Source:
+    """Stands where the driver's reader expects a socket."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def recv_into(self, buffer: bytearray) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def rows_of(pieces: Iterator[bytes]) -> Rows:
+    """Rows from blocks, cut into pieces anywhere. There is at least one block, with or without rows."""
+    reader = BufferedSocketReader(_Source(pieces), _BUFFER_BYTES)
+    names, columns = _read_block(reader, read_varint(reader))
+    return Rows(names, _rows(reader, columns))
+
+
+def _rows(reader: Any, columns: list[Any]) -> Iterator[tuple[object, ...]]:
+    while True:
+        yield from zip(*columns, strict=True)
+        try:
+            column_count = read_varint(reader)
+        except EOFError:  # between two blocks, it is the end
+            return
+        _, columns = _read_block(reader, column_count)
+
+
+def _read_block(reader: Any, column_count: int) -> tuple[tuple[str, ...], list[Any]]:
+    row_count = read_varint(reader)
+    names, columns = [], []
+    for _ in range(column_count):
+        names.append(read_binary_str(reader))
+        column_type = _ZONELESS.sub("DateTime('UTC')", read_binary_str(reader))
+        columns.append(read_column(_Context, column_type, row_count, reader) if row_count else ())
+    return tuple(names), columns
