@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from pipeline.base.calendar import parse_time
 from pipeline.warehouse.cells import csv_cell
 from pipeline.warehouse.chosen import Chosen, PeriodError, parse_period
 from pipeline.warehouse.migrations import MigrationError, parse_migration, pending
-from pipeline.warehouse.native_io import native_block
+from pipeline.warehouse.native_io import native_block, native_header, rows_of
 from pipeline.warehouse.privacy import retention_steps
 from pipeline.warehouse.store import (
     ColumnType,
@@ -206,3 +207,25 @@ def test_two_migrations_with_one_number_are_refused() -> None:
 def test_a_file_that_is_no_migration_is_refused(name: str, text: str) -> None:
     with pytest.raises(MigrationError, match=name):
         parse_migration(name, text)
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.text(), st.integers(0, 2**31), st.none() | st.integers(-9, 9)))), st.integers(1, 99)
+)
+def test_an_answer_is_the_same_wherever_its_stream_is_cut(blocks: list[list[Any]], size: int) -> None:
+    """Loopback and disk cut it anywhere, inside a number too; the engine cuts it into blocks as it likes."""
+    columns = [ColumnType("name", "String"), ColumnType("count", "Int64"), ColumnType("rate", "Nullable(Int64)")]
+    names = tuple(column.name for column in columns)
+    stream = native_header(names) + b"".join(
+        native_block(columns, list(zip(*rows, strict=True)) or [[], [], []]) for rows in blocks
+    )
+    answer = rows_of(stream[at : at + size] for at in range(0, len(stream), size))
+    assert answer.names == names
+    assert list(answer.rows) == [row for rows in blocks for row in rows]
+
+
+def test_an_answer_that_ends_inside_a_block_is_an_error_not_a_short_report() -> None:
+    """The first rows of a block must not pass for all of them."""
+    block = native_block([ColumnType("name", "String")], [["a", "b"]])
+    with pytest.raises(EOFError):
+        list(rows_of(iter([block, block[:-1]])).rows)
