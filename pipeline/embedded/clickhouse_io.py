@@ -36,7 +36,7 @@ _READER_SETTINGS = (
     " do_not_merge_across_partitions_select_final = 1, readonly = 1"
 )
 # An answer waits here, so that a slow reader of it (a pager) does not hold the folder; a larger one on disk.
-_ANSWER_BYTES_IN_MEMORY = 16 * 1024 * 1024
+_ANSWER_BYTES_IN_MEMORY = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 
 _ERROR_CODE = re.compile(r"Code: (\d+)")
