@@ -138,6 +138,16 @@ def test_an_array_in_several_blocks_gives_the_row_of_one_in_a_single_block(monke
     assert in_any_order(in_bulk(found, monkeypatch)) == in_any_order(one_by_one(wanted, monkeypatch))
 
 
+def test_an_array_that_announces_a_block_which_does_not_come_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The byte after its last item is not 0, and all others stand where they would."""
+    item = b"\x0alot-a\x02"
+    whole = codec("rated_call").encode(rated_call(1, lots=[{"lot_id": "lot-a", "amount_micros": 1}]))
+    spoilt_one = whole.replace(item + b"\x00", item + b"\x02")
+    assert spoilt_one != whole
+    records = [raw(spoilt_one), consumed("rated_call", rated_call(2))]
+    assert in_any_order(in_bulk(records, monkeypatch)) == in_any_order(one_by_one(records, monkeypatch))
+
+
 def test_what_is_odd_does_not_fit_and_the_others_do() -> None:
     known = codec("rated_call")
     odd = {
