@@ -19,7 +19,6 @@ from pipeline.base.settings_io import Role, Settings
 from pipeline.base.threads_io import in_thread
 from pipeline.base.topics import COMMANDS
 from pipeline.charge.tables_io import TableError, load_tables
-from pipeline.embedded.clickhouse_io import FOLDER_WAIT_S
 from pipeline.emit.customers import CustomersWrong
 from pipeline.emit.customers_io import CustomersFile
 from pipeline.emit.invoice.open_io import InvoiceBook
@@ -27,7 +26,7 @@ from pipeline.emit.notify.open_io import ContactNotifier, is_delivering
 from pipeline.emit.notify.outbox_io import Notifier
 from pipeline.emit.pay.open_io import open_payments
 from pipeline.warehouse.load_io import Loader
-from pipeline.warehouse.store import Store, StoreAway, StoreRefused
+from pipeline.warehouse.store import FOLDER_WAIT_S, Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate, open_store
 
 log = structlog.get_logger(__name__)

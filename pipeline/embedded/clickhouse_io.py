@@ -22,10 +22,9 @@ from tempfile import SpooledTemporaryFile
 from typing import NoReturn, TypeVar
 
 from pipeline.embedded.clickhouse_answers_io import Answers, FolderOfAnother
-from pipeline.warehouse.store import ColumnType, Rows, Store, StoreAway, StoreRefused, name_literal
+from pipeline.warehouse.native_io import native_block, native_header, rows_of
+from pipeline.warehouse.store import FOLDER_WAIT_S, ColumnType, Rows, Store, StoreAway, StoreRefused, name_literal
 
-# A report holds the folder while it reads one answer, an owner that ends for seconds.
-FOLDER_WAIT_S = 15.0
 _FOLDER_POLL_S = 0.1
 _LOCK_FILE = "owner.lock"
 _DATA_FOLDER = "data"
@@ -103,8 +102,6 @@ class FolderReader:
     def _answer(self, sql: str) -> Rows | None:
         store = _taken(self._folder)
         if store is not None:
-            from pipeline.warehouse.native_io import rows_of  # noqa: PLC0415  # as for the owner
-
             return rows_of(self._read(store, sql))
         other = FolderOfAnother.reach(self._folder)
         return None if other is None else other.query(sql)
@@ -142,11 +139,9 @@ class ChdbStore:
             raise StoreRefused(
                 "the embedded warehouse needs the package chdb-core; or name a clickhouse:// server"
             ) from None
-        from pipeline.warehouse import native_io  # noqa: PLC0415  # ClickHouse's driver: 20 MB and 0.2 s
 
         self.name = f"chDB in {folder}"
         self._connect = sqlitelike.connect
-        self._native = native_io
         self._path = str(folder / _DATA_FOLDER)
         self._lock = lock
         self._writing = threading.Lock()
@@ -170,14 +165,14 @@ class ChdbStore:
 
     def insert(self, table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
         names = ", ".join(name_literal(column.name) for column in columns)
-        block = self._native.native_block(columns, data)
+        block = native_block(columns, data)
         statement = f"INSERT INTO {name_literal(table)} ({names})"
         with self._writing, self._explained(), self._writer.send_insert(statement, "Native") as inserter:
             inserter.append(block)
             inserter.finish()
 
     def query(self, sql: str) -> Rows:
-        return self._native.rows_of(self.answer_to(sql))
+        return rows_of(self.answer_to(sql))
 
     def answer_to(self, sql: str) -> Iterator[bytes]:
         """Blocks in the Native format, at least one. Read-only, as it is computed."""
@@ -191,7 +186,7 @@ class ChdbStore:
                     yield piece.bytes()
                 if is_empty:  # nor are there names in it
                     [names] = reader.query(sql, "JSONCompactEachRowWithNames").bytes().splitlines()
-                    yield self._native.native_header(json.loads(names))
+                    yield native_header(json.loads(names))
             finally:
                 reader.close()
 

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
+FOLDER_WAIT_S = 15.0
+"""A report holds an embedded folder while it reads one answer, an owner that ends for seconds."""
+
 
 class StoreAway(Exception):
     """The store does not answer, or is too busy: the same call may succeed later. One line for a person."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.base.resources_io import resource_path
-from pipeline.embedded.clickhouse_io import FOLDER_WAIT_S, open_folder
 from pipeline.warehouse.migrations import (
     CREATE_VERSIONS_TABLE,
     SELECT_VERSIONS,
@@ -16,17 +15,19 @@ from pipeline.warehouse.migrations import (
     parse_migration,
     pending,
 )
-from pipeline.warehouse.store import FolderAddress, Store, StoreRefused, parse_address
+from pipeline.warehouse.store import FOLDER_WAIT_S, FolderAddress, Store, StoreRefused, parse_address
 
 
 def open_store(url: str, *, for_reading: bool = False, wait_s: float = FOLDER_WAIT_S) -> Store:
     """The warehouse at `clickhouse://…` or `chdb:FOLDER`. A folder may be opened `for_reading` while another process
     owns it: that one then answers; else it is waited for. StoreRefused or StoreAway, with one line for a person."""
+    # ClickHouse's driver, which both need, takes 20 MB and 0.2 s.
+    from pipeline.embedded.clickhouse_io import open_folder  # noqa: PLC0415
+    from pipeline.warehouse.server_io import ClickHouseStore  # noqa: PLC0415
+
     address = parse_address(url)
     if isinstance(address, FolderAddress):
         return open_folder(Path(address.folder), for_reading=for_reading, wait_s=wait_s)
-    from pipeline.warehouse.server_io import ClickHouseStore  # noqa: PLC0415  # its driver takes 20 MB and 0.2 s
-
     return ClickHouseStore(address)
 
 
