@@ -62,16 +62,11 @@ def look_up(number: str) -> NumberFacts:
     if size > _SIZE_MAX:
         return ask_library(digits)
     node = _trees[size].get(digits[:_LEAD_DIGITS])
-    if node.__class__ is NumberFacts:
-        return node
-    if node is not None:
-        for digit in digits[_LEAD_DIGITS:]:
-            node = node.get(digit)  # type: ignore[union-attr]
-            if node.__class__ is NumberFacts:
-                return node
-            if node is None:
-                break
-    return _learn(digits)
+    place = _LEAD_DIGITS
+    while isinstance(node, dict):
+        node = node.get(digits[place : place + 1])
+        place += 1
+    return _learn(digits) if node is None else node
 
 
 def _learn(digits: str) -> NumberFacts:
@@ -107,10 +102,16 @@ def ask_library(digits: str) -> NumberFacts:
     try:
         parsed = phonenumbers.parse("+" + digits)
     except phonenumbers.NumberParseException:
-        return NumberFacts(None, "unknown")
+        return _facts(None, "unknown")
     region = phonenumbers.region_code_for_number(parsed)
     number_class = _CLASSES.get(phonenumbers.number_type(parsed), "unknown")
-    return NumberFacts(None if region == _NO_COUNTRY else region, number_class)
+    return _facts(None if region == _NO_COUNTRY else region, number_class)
+
+
+@lru_cache(maxsize=4_096)
+def _facts(country: str | None, number_class: str) -> NumberFacts:
+    """One object for all numbers that are alike: few countries, seven classes."""
+    return NumberFacts(country, number_class)
 
 
 @lru_cache(maxsize=4_096)

@@ -6,8 +6,6 @@ own month's pool. Its size is worked out when it is asked for; only its use is k
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.charge.subscriber import Entitlement
@@ -28,21 +26,6 @@ class PoolClaim(NamedTuple):
     """One user's own pool (`MCOPSTN8`): its size is one unit."""
     closed_by: PoolClaim | None = None
     """The other quota of an international plan, when its end closes this one too (R23, a setting)."""
-
-
-@lru_cache(maxsize=16)
-def _changes(tables: Tables) -> list[int]:
-    """Every instant at which an allowance begins or ends."""
-    periods = [period for _, rows in tables.allowances() for period, _ in rows]
-    periods += [period for _, rows in tables.conferencing_allowances() for period, _ in rows]
-    return sorted({instant for period in periods for instant in period if instant is not None})
-
-
-def allowances_since(at_ms: int, tables: Tables) -> int:
-    """Since when the allowances of this instant hold; before the first of all it is the instant itself."""
-    changes = _changes(tables)
-    index = bisect_right(changes, at_ms)
-    return changes[index - 1] if index else at_ms
 
 
 def plan_claim(plan: Licence, country: Country, scope: str, at_ms: int, tables: Tables) -> PoolClaim:

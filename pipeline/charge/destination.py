@@ -6,17 +6,15 @@ The numbering library says country and class; an `iso2` in the matching outbound
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
-from pipeline.cdr.numbering import look_up
+from pipeline.cdr.numbering import NumberFacts, look_up
 from pipeline.charge.tables import Deck, Match, RateRow, Tables
 
-REMEMBERED_COUNT_MAX = 16_384
-"""Answers kept: 16,384 numbers at about 500 bytes are 8 MB. What is remembered changes no answer."""
-
 _e164 = re.compile(r"\+(?=[0-9*]{1,15}\Z)[0-9]+\**\Z").match
+E164_CHARS_MAX = 16
 NO_MATCH = Match(None, False)
+NOT_FOUND: tuple[NumberFacts | None, Match] = (None, NO_MATCH)
 
 
 class Destination(NamedTuple):
@@ -32,13 +30,29 @@ class Destination(NamedTuple):
 NOWHERE = Destination(None, None, "unknown", None, False)
 
 
-@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
 def destination_of(number: str | None, deck: Deck | None, tables: Tables) -> Destination:
     """What is known of a number; withheld, short and malformed ones lead nowhere."""
-    if number is None or _e164(number) is None:
-        return NOWHERE
+    facts, match = find(number, deck)
+    return destination_from(facts, match, tables)
+
+
+def find(number: str | None, deck: Deck | None) -> tuple[NumberFacts | None, Match]:
+    """What the numbering library says of a number, None where it leads nowhere, and the outbound row for it."""
+    if number is None or not (_is_plain(number) or _e164(number)):
+        return NOT_FOUND
     facts = look_up(number)
-    match = NO_MATCH if deck is None else deck.find("outbound", number[1:], facts.number_class)
+    return facts, NO_MATCH if deck is None else deck.find("outbound", number[1:], facts[1])
+
+
+def _is_plain(number: str) -> bool:
+    """At a glance: a number as most are, in full; False says nothing."""
+    return number[:1] == "+" and number[1:].isdigit() and number.isascii() and len(number) <= E164_CHARS_MAX
+
+
+def destination_from(facts: NumberFacts | None, match: Match, tables: Tables) -> Destination:
+    """Where a call goes by what was found of its number."""
+    if facts is None:
+        return NOWHERE
     country = match.row.iso2 if match.row and match.row.iso2 else facts.country
     name = match.row.destination if match.row else ""
     if not name and country:
@@ -46,7 +60,6 @@ def destination_of(number: str | None, deck: Deck | None, tables: Tables) -> Des
     return Destination(country, name or None, facts.number_class, match.row, match.is_ambiguous)
 
 
-@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
 def inbound_match(number: str | None, deck: Deck | None, is_toll_free: bool) -> Match:
     """The inbound row of the called number: class `toll_free` when it is that, else the library's class."""
     if number is None or deck is None:

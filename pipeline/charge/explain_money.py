@@ -104,7 +104,7 @@ def explain_payment(call: RatedCall, due_micros: int, rules: Rules, notes: Notes
         notes.say("D5", "due", says)
         _explain_lots(call, before, rules, notes)
     else:
-        notes.expect("lots", [tuple(lot) for lot in call.lots], [], "section 3")
+        notes.expect("lots", [*call.lots], [], "section 3")
         notes.expect("overdraft_micros", call.overdraft_micros, 0, "section 3")
     if call.outcome == "postpaid" or call.postpaid_micros:
         says = f"{money(call.postpaid_micros, call.currency)} to be billed afterwards; overage is enabled"
@@ -120,18 +120,18 @@ def explain_payment(call: RatedCall, due_micros: int, rules: Rules, notes: Notes
 
 def _explain_lots(call: RatedCall, before: int, rules: Rules, notes: Notes) -> None:
     """Lots + overdraft = debited; with money in lots there is no overdraft, so the balance tells how much of each."""
-    amounts = [lot.amount_micros for lot in call.lots]
+    amounts = [amount_micros for _, amount_micros in call.lots]
     from_lots = min(call.debited_micros, max(0, before))
     notes.expect("lots", sum(amounts), from_lots, "D8")
     notes.expect("overdraft_micros", call.overdraft_micros, call.debited_micros - from_lots, "D8, R61")
     notes.insist(all(amount > 0 for amount in amounts), "lots", amounts, "amounts above 0", "D8")
-    names = [lot.lot_id for lot in call.lots]
+    names = [lot_id for lot_id, _ in call.lots]
     notes.insist(len(set(names)) == len(names), "lots", names, "each lot once", "D8")
     if not rules.overdraft_allowed:
         notes.insist(call.overdraft_micros == 0, "overdraft_micros", call.overdraft_micros, "0", "R60", SETTINGS)
     if not call.debited_micros:
         return
-    parts = [f"lot {lot.lot_id} {lot.amount_micros:,}" for lot in call.lots]
+    parts = [f"lot {lot_id} {amount_micros:,}" for lot_id, amount_micros in call.lots]
     if call.overdraft_micros:
         parts.append(f"overdraft {call.overdraft_micros:,}")
     says = f"{' + '.join(parts)} = {money(call.debited_micros, call.currency)}"

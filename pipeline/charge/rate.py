@@ -12,22 +12,30 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from pipeline.base.make import maker
 from pipeline.base.money import ceil_div
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.rules import Rules
 from pipeline.cdr.call_types import CALL_TYPES, Direction, Family
 from pipeline.cdr.decode import Cdr
-from pipeline.cdr.numbering import is_emergency
-from pipeline.charge.allowance import PoolClaim, allowances_since, dial_out_claim, either_quota_closes, plan_claim
-from pipeline.charge.destination import NO_MATCH, Destination, destination_of, has_toll_free_class, inbound_match
+from pipeline.cdr.numbering import NumberFacts, is_emergency
+from pipeline.charge.allowance import PoolClaim, dial_out_claim, either_quota_closes, plan_claim
+from pipeline.charge.destination import (
+    NO_MATCH,
+    NOT_FOUND,
+    Destination,
+    destination_from,
+    find,
+    has_toll_free_class,
+    inbound_match,
+)
 from pipeline.charge.policy import allows
 from pipeline.charge.subscriber import Subscriber
-from pipeline.charge.tables import ALL_PREMIUM, Country, Deck, RateRow, Tables
+from pipeline.charge.tables import ALL_PREMIUM, Country, Deck, Match, Tables
 
 CREDITS_CAPABILITY = "MCOPSTNPP"
 EXTENDED_DIAL_OUT_COUNTRIES = ("US", "CA")  # R37
-REMEMBERED_COUNT_MAX = 65_536
+REMEMBERED_COUNT_MAX = 32_768
+"""Quotes kept: at about 600 bytes each 20 MB. What is remembered changes no answer."""
 
 
 class Pays(Enum):
@@ -52,25 +60,53 @@ class Payment(NamedTuple):
     is_priced: bool = True
 
 
-class Charge(NamedTuple):
-    """The whole decision that needs no balance. Row and price are there even when nobody has to pay them."""
+class Quote:
+    """All that can be said of a call but for its seconds: one object for all calls that are alike.
 
-    direction: str
-    rating_country: str
-    destination: Destination
-    scope: str | None
-    payment: Payment
-    billable_minutes: int
-    deck: Deck | None
-    row: RateRow | None
-    is_ambiguous: bool
-    price_micros: int
-    is_own_call: bool
-    """Counts for the user's monthly cap (R63)."""
+    Row and price are there even when nobody has to pay them; without a row its values are None and its price is 0.
+    """
+
+    __slots__ = (
+        "connection_micros", "destination", "direction", "fee_micros", "is_ambiguous", "is_own_call", "minute_micros",
+        "payment", "prefix", "rate_micros", "rating_country", "row", "scope", "table_version", "tariff",
+    )  # fmt: skip
+
+    def __init__(
+        self, direction: str, rating_country: str, destination: Destination, scope: str | None, payment: Payment,
+        deck: Deck | None, match: Match, is_own_call: bool,
+    ) -> None:  # fmt: skip
+        row = match.row
+        self.direction = direction
+        self.rating_country = rating_country
+        self.destination = destination
+        self.scope = scope
+        self.payment = payment
+        self.row = row
+        self.is_ambiguous = match.is_ambiguous
+        self.is_own_call = is_own_call
+        """Counts for the user's monthly cap (R63)."""
+        self.minute_micros = 0 if row is None else row.rate_micros_per_minute
+        self.connection_micros = 0 if row is None else row.connection_fee_micros
+        self.rate_micros = None if row is None else row.rate_micros_per_minute
+        self.fee_micros = None if row is None else row.connection_fee_micros
+        self.prefix = None if row is None else row.prefix
+        self.tariff = None if row is None or deck is None else deck.tariff
+        self.table_version = None if row is None or deck is None else deck.table_version
+
+
+class Charge:
+    """The whole decision that needs no balance."""
+
+    __slots__ = ("billable_minutes", "price_micros", "quote")
+
+    def __init__(self, quote: Quote, billable_minutes: int) -> None:
+        self.quote = quote
+        self.billable_minutes = billable_minutes
+        self.price_micros = quote.connection_micros + billable_minutes * quote.minute_micros
 
 
 class Situation(NamedTuple):
-    """Everything about a call that the steps ask. So few are different that their answers are remembered."""
+    """Everything about a call that the steps ask."""
 
     subscriber: Subscriber
     family: Family
@@ -101,8 +137,7 @@ _NO_PLAN = Payment(Pays.UNPAID, "no_calling_plan")
 _CREDITS = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY, needs_credits_licence=True)
 _CREDITS_WITHOUT_LICENCE = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY)
 
-_make_charge = maker(Charge)
-_OWN, _CONFERENCE, _EMERGENCY = Family.OWN, Family.CONFERENCE, Family.EMERGENCY
+_OWN, _CONFERENCE, _EMERGENCY, _APPLICATION = Family.OWN, Family.CONFERENCE, Family.EMERGENCY, Family.APPLICATION
 _KINDS = {
     name: (call_type.family, call_type.direction is Direction.INBOUND, call_type.direction.value)
     for name, call_type in CALL_TYPES.items()
@@ -111,54 +146,72 @@ _KINDS = {
 
 def rate(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> Charge:
     """The charge for a call that was not sent before. Never raises for bad data; the unknown has a defined outcome."""
-    return _charge(cdr, subscriber, tables, rules, _FREE_NOT_CONNECTED if cdr.duration_s == 0 else None)
+    duration_s = cdr.duration_s
+    quote = _quote_for(cdr, subscriber, tables, rules, _FREE_NOT_CONNECTED if duration_s == 0 else None)
+    return Charge(quote, ceil_div(duration_s, 60))
 
 
 def describe(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> Charge:
     """Step 1: a call sent again; described like any other, with neither minutes nor price."""
-    return _charge(cdr, subscriber, tables, rules, _DUPLICATE)._replace(billable_minutes=0)
+    return Charge(_quote_for(cdr, subscriber, tables, rules, _DUPLICATE), 0)
 
 
-def _charge(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, payment: Payment | None) -> Charge:
-    """Looks at the call, asks the steps unless `payment` is known (D1: 0 seconds are free), and prices it (D2, D3)."""
-    family, is_inbound, direction = _KINDS[cdr.call_type]
-    start_ms = cdr.start_time
-    country = tables.country(cdr.usage_country or subscriber.country)
+def _quote_for(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, payment: Payment | None) -> Quote:
+    """Looks at all of the call but its seconds; what is alike then has the same quote."""
+    _, _, _, _, _, call_type, _, caller, callee, start_ms, _, usage_country, _, _ = cdr
+    family, is_inbound, _ = _KINDS[call_type]
+    country = tables.country(usage_country or subscriber.country)
     deck = _deck(subscriber, family, start_ms, tables)
-    number = cdr.caller_number if is_inbound else cdr.callee_number
-    if family is _EMERGENCY or (not is_inbound and _dials_emergency(number, family, country)):
-        destination = Destination(country.iso2, None, "emergency", None, False)
+    number = caller if is_inbound else callee
+    is_to_emergency = family is _EMERGENCY or (not is_inbound and _dials_emergency(number, family, country))
+    facts, match = NOT_FOUND if is_to_emergency else find(number, deck)
+    is_toll_free, service_number = False, None
+    if is_inbound and (family is _CONFERENCE or family is _APPLICATION):
+        is_toll_free, service_number = _is_toll_free(cdr, rules), callee
+    return _quote(
+        subscriber, call_type, country.iso2, deck, facts, match, is_to_emergency,
+        not is_inbound and _has_premium_prefix(number, country), is_toll_free, service_number,
+        tables.allowances_since(start_ms), payment, tables, rules.international_quota_closes_domestic,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
+def _quote(
+    subscriber: Subscriber,
+    call_type: str,
+    rating_country: str,
+    deck: Deck | None,
+    facts: NumberFacts | None,
+    match: Match,
+    is_to_emergency: bool,
+    has_premium_prefix: bool,
+    is_toll_free: bool,
+    service_number: str | None,
+    since_ms: int,
+    payment: Payment | None,
+    tables: Tables,
+    quotas_are_linked: bool,
+) -> Quote:
+    """Asks the steps unless `payment` is known (D1: 0 seconds are free), and finds the row that prices the call."""
+    family, is_inbound, direction = _KINDS[call_type]
+    country = tables.country(rating_country)
+    if is_to_emergency:
+        destination = Destination(rating_country, None, "emergency", None, False)
     else:
-        destination = destination_of(number, deck, tables)
-    dialled, _, number_class, row, is_ambiguous = destination
-    is_toll_free = is_inbound and _is_toll_free(cdr, family, rules)
+        destination = destination_from(facts, match, tables)
     if payment is None:
-        has_premium_prefix = not is_inbound and _has_premium_prefix(number, country)
-        since_ms = allowances_since(start_ms, tables)
         payment = _decide(
-            subscriber, family, is_inbound, country.iso2, dialled, number_class, is_toll_free, has_premium_prefix,
-            since_ms, tables, rules.international_quota_closes_domestic,
+            Situation(
+                subscriber, family, is_inbound, country, destination.country, destination.number_class, is_toll_free,
+                has_premium_prefix, since_ms, tables, quotas_are_linked,
+            )
         )  # fmt: skip
-    minutes = ceil_div(cdr.duration_s, 60)
     if not payment.is_priced:
-        row, is_ambiguous = NO_MATCH
+        match = NO_MATCH
     elif is_inbound:
-        row, is_ambiguous = inbound_match(cdr.callee_number, deck, is_toll_free)
-    return _make_charge(
-        (
-            direction,
-            country.iso2,
-            destination,
-            None if is_inbound else _scope(dialled, country),
-            payment,
-            minutes,
-            None if row is None else deck,
-            row,
-            is_ambiguous,
-            0 if row is None else row.connection_fee_micros + minutes * row.rate_micros_per_minute,
-            family is _OWN,
-        )
-    )
+        match = inbound_match(service_number, deck, is_toll_free)
+    scope = None if is_inbound else _scope(destination.country, country)
+    return Quote(direction, rating_country, destination, scope, payment, deck, match, family is _OWN)
 
 
 def _deck(subscriber: Subscriber, family: Family, start_ms: int, tables: Tables) -> Deck | None:
@@ -176,10 +229,8 @@ def _dials_emergency(number: str | None, family: Family, country: Country) -> bo
     return is_emergency(number, country.iso2)
 
 
-def _is_toll_free(cdr: Cdr, family: Family, rules: Rules) -> bool:
+def _is_toll_free(cdr: Cdr, rules: Rules) -> bool:
     """R1: a service number that is toll-free by its type or by the numbering plan."""
-    if family is not Family.CONFERENCE and family is not Family.APPLICATION:
-        return False
     return cdr.number_type in rules.toll_free_number_types or has_toll_free_class(cdr.callee_number)
 
 
@@ -195,34 +246,8 @@ def _scope(dialled: str | None, country: Country) -> str:
     return "domestic" if dialled in country.rates_as_domestic_to else "international"
 
 
-@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
-def _decide(
-    subscriber: Subscriber,
-    family: Family,
-    is_inbound: bool,
-    rating_country: str,
-    dialled: str | None,
-    number_class: str,
-    is_toll_free: bool,
-    has_premium_prefix: bool,
-    since_ms: int,
-    tables: Tables,
-    quotas_are_linked: bool,
-) -> Payment:
+def _decide(situation: Situation) -> Payment:
     """The first step that knows who pays."""
-    situation = Situation(
-        subscriber,
-        family,
-        is_inbound,
-        tables.country(rating_country),
-        dialled,
-        number_class,
-        is_toll_free,
-        has_premium_prefix,
-        since_ms,
-        tables,
-        quotas_are_linked,
-    )
     for step in STEPS:
         payment = step(situation)
         if payment is not None:

@@ -5,6 +5,7 @@ Nothing here reads a file; `tables_io.py` does. A question about something the t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ AllowanceKey = tuple[str, str, str]
 class Tables:
     """Everything that decides a price but the account's own state. Immutable once made."""
 
-    __slots__ = ("_conferencing", "_minutes", "_unlisted", "countries", "licences", "tariffs")
+    __slots__ = ("_changes", "_conferencing", "_minutes", "_unlisted", "countries", "licences", "tariffs")
 
     def __init__(
         self,
@@ -100,6 +101,9 @@ class Tables:
         self._minutes = {key: tuple(rows) for key, rows in allowances.items()}
         self._conferencing = {sku: tuple(rows) for sku, rows in conferencing.items()}
         self._unlisted: dict[str, Country] = {}
+        periods = [period for rows in self._minutes.values() for period, _ in rows]
+        periods += [period for dated in self._conferencing.values() for period, _ in dated]
+        self._changes = sorted({instant for period in periods for instant in period if instant is not None})
 
     def country(self, iso2: str) -> Country:
         """A country that is not listed stands alone: own pool group, at home only in itself, no zone, no premium."""
@@ -115,6 +119,14 @@ class Tables:
             if period.holds(at_ms):
                 return minutes
         return 0
+
+    def allowances_since(self, at_ms: int) -> int:
+        """Since when the allowances of this instant hold; before the first of all it is the instant itself."""
+        changes = self._changes
+        if changes and at_ms >= changes[-1]:
+            return changes[-1]
+        index = bisect_right(changes, at_ms)
+        return changes[index - 1] if index else at_ms
 
     def allowances(self) -> Iterator[tuple[AllowanceKey, tuple[tuple[Period, int], ...]]]:
         """Every plan's minutes with the periods for which they hold."""

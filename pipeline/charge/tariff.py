@@ -20,7 +20,7 @@ LEAD_DIGITS = 4
 """At most 10,000 lists: about 100 rows each at a million rows, or 1,250 if all of them lie under +1."""
 
 REMEMBERED_COUNT_MAX = 65_536
-"""Answers kept for each direction and class: about 10 MB. Calls gather on few destinations, so most are found here."""
+"""Answers kept for each direction and class of numbers that are short or masked: about 10 MB."""
 
 _AFTER_DIGITS = ":"  # sorts after every digit: the end of the range below a prefix
 _MASK = "*"
@@ -82,9 +82,7 @@ class Deck:
         candidates = self._of_class[direction].get(number_class)
         if candidates is None:
             candidates = self._any[direction]
-        leading = number[: candidates.prefix_size_max]  # what comes after it decides nothing
-        match = candidates.remembered.get(leading)
-        return candidates.find(leading) if match is None else match
+        return candidates.find(number[: candidates.prefix_size_max])  # what comes after it decides nothing
 
     def row(self, direction: str, prefix: str, number_class: str) -> RateRow | None:
         """Exactly this row, if the deck has it."""
@@ -139,15 +137,16 @@ class _Candidates:
         self._buckets: dict[str, _Bucket] = {}
 
     def find(self, leading: str) -> Match:
-        """`leading`: a number, cut to `prefix_size_max`. The answer is remembered."""
-        is_known = len(leading) == self.prefix_size_max and leading[-1] != _MASK
-        if is_known:
-            match = Match(self._bucket(leading[:LEAD_DIGITS]).find(leading), False)
-        else:
+        """`leading`: a number, cut to `prefix_size_max`."""
+        if len(leading) == self.prefix_size_max and leading[-1] != _MASK:
+            bucket = self._buckets.get(leading[:LEAD_DIGITS])
+            return (self._bucket(leading[:LEAD_DIGITS]) if bucket is None else bucket).find(leading)
+        match = self.remembered.get(leading)
+        if match is None:
             match = self._find_partly_known(leading)
-        if len(self.remembered) >= REMEMBERED_COUNT_MAX:
-            self.remembered.clear()
-        self.remembered[leading] = match
+            if len(self.remembered) >= REMEMBERED_COUNT_MAX:
+                self.remembered.clear()
+            self.remembered[leading] = match
         return match
 
     def _find_partly_known(self, leading: str) -> Match:
@@ -163,10 +162,8 @@ class _Candidates:
         return Match(row, is_ambiguous)
 
     def _bucket(self, lead: str) -> _Bucket:
-        bucket = self._buckets.get(lead)
-        if bucket is None:
-            rows, shorter = self._merged(lead), self._row(lead[:-1])
-            bucket = self._buckets[lead] = _Bucket(rows, shorter, self.prefix_size_max)
+        rows, shorter = self._merged(lead), self._row(lead[:-1])
+        bucket = self._buckets[lead] = _Bucket(rows, shorter, self.prefix_size_max)
         return bucket
 
     def _merged(self, lead: str) -> list[RateRow]:
@@ -196,7 +193,7 @@ class _Bucket:
     million scattered texts would wait for each of them.
     """
 
-    __slots__ = ("_digits_end", "_rows", "_starts")
+    __slots__ = ("_digits_end", "_matches", "_starts")
 
     def __init__(self, rows: Iterable[RateRow], shorter: RateRow | None, digits_end: int) -> None:
         """`rows`: in order of prefix. `shorter`: the row that matches the whole bucket from above. `digits_end`: digits
@@ -218,10 +215,10 @@ class _Bucket:
             enclosing.pop()
         self._digits_end = digits_end
         self._starts = array("q", starts)
-        self._rows = owners
+        self._matches = [Match(owner, False) for owner in owners]
 
-    def find(self, number: str) -> RateRow | None:
-        return self._rows[bisect_right(self._starts, int(number[LEAD_DIGITS : self._digits_end])) - 1]
+    def find(self, number: str) -> Match:
+        return self._matches[bisect_right(self._starts, int(number[LEAD_DIGITS : self._digits_end])) - 1]
 
 
 def _begin(starts: list[int], owners: list[RateRow | None], start: int, owner: RateRow | None) -> None:

@@ -61,7 +61,7 @@ def _lot(content: dict[str, object]) -> LotUse:
     lot_id, amount_micros = content["lot_id"], content["amount_micros"]
     if len(content) != 2 or not isinstance(lot_id, str) or type(amount_micros) is not int:
         raise ValueError
-    return LotUse(lot_id, amount_micros)
+    return lot_id, amount_micros
 
 
 def _three_texts(value: object) -> tuple[str, ...]:
@@ -124,8 +124,7 @@ def _call_of_row(row: dict[str, object]) -> RatedCall:
         if column.field in _NULLABLE and column.type == "String":
             value = value or None
         values[column.field] = bool(value) if _TYPES[column.field] is bool else value
-    amounts = zip(cast("list[str]", row[_LOT_IDS]), cast("list[int]", row[_LOT_AMOUNTS]), strict=True)
-    values["lots"] = tuple(LotUse(lot_id, amount_micros) for lot_id, amount_micros in amounts)
+    values["lots"] = tuple(zip(cast("list[str]", row[_LOT_IDS]), cast("list[int]", row[_LOT_AMOUNTS]), strict=True))
     version = str(row["table_version"])
     values["table_version"] = tuple(version.rsplit(" ", 2)) if version else None
     return RatedCall._make(values[name] for name in RatedCall._fields)

@@ -17,16 +17,55 @@ NEVER_MS = 2**62
 EXPIRY_NOTICE_MS = 30 * MS_PER_DAY
 
 
-class Lot(NamedTuple):
-    """Money of one purchase. `arrival` counts the account's lots from 1 and orders those of one instant (D10)."""
+class Lot:
+    """Money of one purchase; never changed. `arrival` counts the account's lots from 1 and orders those of one instant
+    (D10)."""
 
-    lot_id: str
-    purchased_at: int
-    arrival: int
-    expires_at: int
-    amount_micros: int
-    remaining_micros: int
-    is_expiry_announced: bool
+    __slots__ = (
+        "amount_micros",
+        "arrival",
+        "expires_at",
+        "is_expiry_announced",
+        "lot_id",
+        "purchased_at",
+        "remaining_micros",
+    )
+
+    def __init__(
+        self,
+        lot_id: str,
+        purchased_at: int,
+        arrival: int,
+        expires_at: int,
+        amount_micros: int,
+        remaining_micros: int,
+        is_expiry_announced: bool,
+    ) -> None:
+        self.lot_id = lot_id
+        self.purchased_at = purchased_at
+        self.arrival = arrival
+        self.expires_at = expires_at
+        self.amount_micros = amount_micros
+        self.remaining_micros = remaining_micros
+        self.is_expiry_announced = is_expiry_announced
+
+    def holding(self, remaining_micros: int) -> Lot:
+        """The same lot when it holds that much."""
+        return Lot(
+            self.lot_id,
+            self.purchased_at,
+            self.arrival,
+            self.expires_at,
+            self.amount_micros,
+            remaining_micros,
+            self.is_expiry_announced,
+        )
+
+    def announced(self) -> Lot:
+        """The same lot after `lot_expiring` was said."""
+        lot = self.holding(self.remaining_micros)
+        lot.is_expiry_announced = True
+        return lot
 
     @property
     def due_at(self) -> int:
@@ -218,15 +257,18 @@ class Account:
             )
 
 
-class PoolUse(NamedTuple):
-    """Minutes used of one pool in its month, and what was announced about it."""
+class PoolUse:
+    """Minutes used of one pool in its month, and what was announced about it; never changed."""
 
-    used_minutes: int = 0
-    is_80_announced: bool = False
-    is_100_announced: bool = False
+    __slots__ = ("is_80_announced", "is_100_announced", "used_minutes")
+
+    def __init__(self, used_minutes: int, is_80_announced: bool, is_100_announced: bool) -> None:
+        self.used_minutes = used_minutes
+        self.is_80_announced = is_80_announced
+        self.is_100_announced = is_100_announced
 
 
-UNUSED = PoolUse()
+UNUSED = PoolUse(0, False, False)
 
 
 class MonthPools:
@@ -241,11 +283,14 @@ class MonthPools:
         self.owner = owner
 
 
-class Spend(NamedTuple):
-    """A user's debited and post-paid charges in a month (R63)."""
+class Spend:
+    """A user's debited and post-paid charges in a month (R63); never changed."""
 
-    spent_micros: int = 0
-    is_cap_announced: bool = False
+    __slots__ = ("is_cap_announced", "spent_micros")
+
+    def __init__(self, spent_micros: int, is_cap_announced: bool) -> None:
+        self.spent_micros = spent_micros
+        self.is_cap_announced = is_cap_announced
 
 
 class UserSettings(NamedTuple):

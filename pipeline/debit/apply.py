@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.base.ids import partition_of
-from pipeline.base.make import maker
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import Reason, Rejected
 from pipeline.base.rules import Rules
@@ -29,8 +28,7 @@ from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import RejectedRecord
 
 _NOTHING = Applied()
-_make_applied = maker(Applied)
-_make_seen = maker(Seen)
+_LOOKS_UP_USER = frozenset(name for name, call_type in CALL_TYPES.items() if call_type.looks_up_user)
 
 
 class SliceWork:
@@ -105,12 +103,13 @@ class SliceWork:
 
     def _call(self, read: Read, cdr: Cdr, seen: Seen | None) -> Applied:
         record, _, body, id_digest, content_digest = read
-        books, tenant_id, user_id, callee = self._books, cdr.tenant_id, cdr.user_id, cdr.callee_number
+        usage_id, _, _, tenant_id, user_id, call_type, _, _, callee, _, _, _, _, _ = cdr
+        now_ms, books = record.now_ms, self._books
         account = books.account(tenant_id)
         if account is None and partition_of(tenant_id, self._partition_count) != self._partition:
-            return self._forward(record, tenant_id, Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, cdr.usage_id))
+            return self._forward(record, tenant_id, Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, usage_id))
         user = None
-        if user_id is not None and account is not None and CALL_TYPES[cdr.call_type].looks_up_user:
+        if user_id is not None and account is not None and call_type in _LOOKS_UP_USER:
             user = books.user(tenant_id, user_id)
         refused = None
         if callee is not None and callee[:1] != "+":
@@ -119,16 +118,16 @@ class SliceWork:
             return self._reject(record, refused)
         if account is None:
             return self._reject(
-                record, Rejected(Reason.TENANT_UNKNOWN, "no account was opened for the tenant", tenant_id, cdr.usage_id)
+                record, Rejected(Reason.TENANT_UNKNOWN, "no account was opened for the tenant", tenant_id, usage_id)
             )
         seen = self._seen_now.get(id_digest) or seen
-        if seen is not None and not self._still_counts(seen, record.now_ms):
+        if seen is not None and not self._still_counts(seen, now_ms):
             seen = None
         if seen is None:
-            refused = calls.why_refused(cdr, user, record.now_ms, self._rules)
-        elif seen.content != content_digest:
+            refused = calls.why_refused(cdr, user, now_ms, self._rules)
+        elif seen[1] != content_digest:
             detail = "a call with this usage_id and other content was rated inside the duplicate window"
-            refused = Rejected(Reason.USAGE_ID_REUSED, detail, tenant_id, cdr.usage_id)
+            refused = Rejected(Reason.USAGE_ID_REUSED, detail, tenant_id, usage_id)
         if refused is not None:
             return self._reject(record, refused)
         turn = Turn(record, books, account, self._ledger_epoch, self._applied_seq)
@@ -137,8 +136,8 @@ class SliceWork:
             turn, cdr, is_duplicate=seen is not None, tables=self._tables, rules=self._rules, version=self._version
         )
         if seen is None:
-            self._seen_now[id_digest] = _make_seen((record.now_ms, content_digest))
-        return _make_applied((rated, body, turn.events, turn.entries, None, None))
+            self._seen_now[id_digest] = (now_ms, content_digest)
+        return Applied(rated, body, turn.events, turn.entries)
 
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
         record, tenant_id = read.record, command.tenant_id
@@ -180,7 +179,7 @@ class SliceWork:
         forget_months(turn, self._rules.call_age_ms_max)
         partly = commands.obey(turn, command, self._tables)
         close(turn)
-        self._seen_now[read.id] = _make_seen((turn.now_ms, read.digest))
+        self._seen_now[read.id] = (turn.now_ms, read.digest)
         rejected = None if partly is None else self._reject(read.record, partly).rejected
         return Applied(None, b"", turn.events, turn.entries, rejected)
 
@@ -190,7 +189,7 @@ class SliceWork:
         seen = self._seen_now.get(read.id) or seen
         if seen is not None and self._still_counts(seen, record.now_ms):
             return _NOTHING
-        self._seen_now[read.id] = _make_seen((record.now_ms, read.digest))
+        self._seen_now[read.id] = (record.now_ms, read.digest)
         turn: Turn | None = None
         for tenant_id in self._books.tenants_due(record.now_ms):
             account = self._books.account(tenant_id)
@@ -230,5 +229,6 @@ class SliceWork:
 
     def _still_counts(self, seen: Seen, now_ms: int) -> bool:
         """Whether a decision is inside the window, and not lost to a clock that went back far."""
-        is_inside = now_ms - seen.now_ms <= self._rules.duplicate_window_ms
-        return is_inside and seen.now_ms >= self._latest_ms - self._kept_ms
+        decided_ms, _ = seen
+        is_inside = now_ms - decided_ms <= self._rules.duplicate_window_ms
+        return is_inside and decided_ms >= self._latest_ms - self._kept_ms

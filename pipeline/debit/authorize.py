@@ -61,15 +61,15 @@ def authorize(
     let_time_pass(turn)
     charge = rate(cdr, subscriber_for(turn.account, user, tables), tables, rules)
     is_allowed, reason, seconds, with_recharge_s, pool_minutes = _decide(turn, cdr, charge, tables, rules)
-    row = charge.row
+    quote = charge.quote
     return Authorization(
         is_allowed,
         reason,
         seconds,
         with_recharge_s,
         pool_minutes,
-        None if row is None else row.rate_micros_per_minute,
-        None if row is None else row.connection_fee_micros,
+        quote.rate_micros,
+        quote.fee_micros,
         account.terms.currency,
     )
 
@@ -85,7 +85,7 @@ def _decide(
     turn: Turn, cdr: Cdr, charge: Charge, tables: Tables, rules: Rules
 ) -> tuple[bool, str | None, int, int, int]:
     """Allowed, reason, longest duration without and with recharge, minutes of the pool."""
-    payment, row = charge.payment, charge.row
+    quote, payment = charge.quote, charge.quote.payment
     if payment.pays is Pays.UNPAID:
         return False, payment.reason, 0, 0, 0
     if payment.pays in (Pays.NOBODY, Pays.LICENCE):
@@ -93,10 +93,10 @@ def _decide(
     month = month_of(cdr.start_time)
     drawn = None if payment.pool is None else draw(turn, payment.pool, month, MINUTES_MAX, tables, rules)
     pool_minutes = 0 if drawn is None else drawn.minutes
-    if row is None:  # D7, R48
+    if quote.row is None:  # D7, R48
         return True, None, DURATION_S_MAX, DURATION_S_MAX, pool_minutes
-    fee_micros = 0 if drawn else row.connection_fee_micros
-    first_micros = row.rate_micros_per_minute + fee_micros
+    fee_micros = 0 if drawn else quote.connection_micros
+    first_micros = quote.minute_micros + fee_micros
     if first_micros == 0:
         return True, "zero_rate", DURATION_S_MAX, DURATION_S_MAX, pool_minutes
     subscriber = subscriber_for(turn.account, turn.user, tables)
@@ -109,9 +109,9 @@ def _decide(
     funds_micros = None if is_unbounded else max(0, account.balance_micros)
     brought_micros = 0 if account.behaves_postpaid else room_micros(account, turn.now_ms)
     with_recharge_micros = None if funds_micros is None or brought_micros is None else funds_micros + brought_micros
-    cap_micros = spend_left(turn, month) if charge.is_own_call else None
+    cap_micros = spend_left(turn, month) if quote.is_own_call else None
     limits = [
-        pool_minutes + _minutes(_least(each, cap_micros), row.rate_micros_per_minute, fee_micros)
+        pool_minutes + _minutes(_least(each, cap_micros), quote.minute_micros, fee_micros)
         for each in (funds_micros, with_recharge_micros)
     ]
     seconds, with_recharge_s = (min(minutes, MINUTES_MAX) * 60 for minutes in limits)

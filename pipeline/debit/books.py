@@ -251,7 +251,7 @@ class Books:
             self.changed[part_key(tenant_id, _MONTH_PART, month)] = None
 
     def keep_spent_lot(self, tenant_id: str, lot: Lot) -> None:
-        spent = SpentLot(tenant_id, lot._replace(remaining_micros=0))
+        spent = SpentLot(tenant_id, lot.holding(0))
         self.changed[part_key(tenant_id, _LOT_PART, lot.lot_id)] = spent
 
     def has_lot(self, account: Account, lot_id: str) -> bool:

@@ -6,8 +6,6 @@ then forfeiture, the price, pool, credits, and what the account says about it (D
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, format_time, month_of
 from pipeline.base.make import maker
 from pipeline.base.reject import Reason, Rejected
@@ -35,14 +33,24 @@ _NOBODY, _UNPAID, _LICENCE = Pays.NOBODY, Pays.UNPAID, Pays.LICENCE
 _make_rated = maker(RatedCall)
 
 
-class Settlement(NamedTuple):
+class Settlement:
     """How a call ended."""
 
-    outcome: str
-    reason: str | None = None
-    capability: str | None = None
-    draw: Draw | None = None
-    paid: Paid = NOTHING_PAID
+    __slots__ = ("capability", "drawn", "outcome", "paid", "reason")
+
+    def __init__(
+        self,
+        outcome: str,
+        reason: str | None = None,
+        capability: str | None = None,
+        drawn: Draw | None = None,
+        paid: Paid = NOTHING_PAID,
+    ) -> None:
+        self.outcome = outcome
+        self.reason = reason
+        self.capability = capability
+        self.drawn = drawn
+        self.paid = paid
 
 
 def wrong_short_number(cdr: Cdr, account: Account | None, user: User | None) -> Rejected | None:
@@ -99,7 +107,7 @@ def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subsc
     """The payer, asked for again only when the tenant's terms or the user's settings have changed."""
     holder = account if user is None else user
     subscriber = holder.subscriber
-    if subscriber is None or subscriber.terms != account.terms:
+    if subscriber is None or (subscriber.terms is not account.terms and subscriber.terms != account.terms):
         settings = _NO_USER if user is None else user.settings
         holder.subscriber = subscriber = subscriber_of(
             account.terms,
@@ -114,8 +122,8 @@ def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subsc
 
 def _settle(turn: Turn, cdr: Cdr, charge: Charge, subscriber: Subscriber, tables: Tables, rules: Rules) -> Settlement:
     """Pool first, then credits; D13 fixes the order of what is said."""
-    payment = charge.payment
-    pays, reason, capability, pool, _, _ = payment
+    quote = charge.quote
+    pays, reason, capability, pool, _, _ = quote.payment
     if pays is _NOBODY:
         return Settlement("free", reason)
     if pays is _UNPAID:
@@ -134,7 +142,7 @@ def _settle(turn: Turn, cdr: Cdr, charge: Charge, subscriber: Subscriber, tables
         _announce_missing_rate(turn, cdr, charge)
     if drawn is not None:
         announce(turn, drawn, cdr.user_id if pool is not None and pool.is_per_user else None)
-    if charge.is_own_call and (settlement.paid is not NOTHING_PAID or settlement.reason == "spend_cap_reached"):
+    if quote.is_own_call and (settlement.paid is not NOTHING_PAID or settlement.reason == "spend_cap_reached"):
         announce_cap(turn, month)
     return settlement
 
@@ -143,11 +151,11 @@ def _from_credits(
     turn: Turn, cdr: Cdr, charge: Charge, subscriber: Subscriber, drawn: Draw | None, month: str, rules: Rules
 ) -> Settlement:
     """D5-D9: what no pool gave is charged at the rate, and the fee too when the pool gave nothing at all."""
-    row = charge.row
-    if row is None:
+    quote = charge.quote
+    if quote.row is None:
         return Settlement("free_call", None, _FREE_CALL, drawn)  # D7, R48: before any check
     minutes = charge.billable_minutes - (drawn.minutes if drawn else 0)
-    amount_micros = minutes * row.rate_micros_per_minute + (0 if drawn else row.connection_fee_micros)
+    amount_micros = charge.price_micros if drawn is None else minutes * quote.minute_micros
     if amount_micros == 0:
         return Settlement("free", "zero_rate", None, drawn)
     start_ms = cdr.start_time
@@ -155,11 +163,11 @@ def _from_credits(
     if reason is not None:
         return Settlement("unpaid", reason, None, drawn)  # D6: the pool's minutes are used all the same
     paid = pay(turn, amount_micros, cdr.usage_id)
-    if charge.is_own_call:
+    if quote.is_own_call:
         note_spend(turn, paid, month, rules)
     if drawn is not None:
         return Settlement("split", None, CREDITS_CAPABILITY, drawn, paid)
-    return Settlement("postpaid" if paid.postpaid_micros else "charged", None, charge.payment.capability, None, paid)
+    return Settlement("postpaid" if paid.postpaid_micros else "charged", None, quote.payment.capability, None, paid)
 
 
 def _announce_switch(turn: Turn) -> None:
@@ -171,7 +179,7 @@ def _announce_switch(turn: Turn) -> None:
 
 def _announce_missing_rate(turn: Turn, cdr: Cdr, charge: Charge) -> None:
     """R48: once a UTC day (of now) for each tenant and destination country."""
-    today, country = turn.now_ms // MS_PER_DAY, charge.destination.country or ""
+    today, country = turn.now_ms // MS_PER_DAY, charge.quote.destination.country or ""
     if (today, country) in turn.account.unpriced_days:
         return
     account = turn.write()
@@ -185,49 +193,44 @@ def _announce_missing_rate(turn: Turn, cdr: Cdr, charge: Charge) -> None:
 def _rated(
     turn: Turn, cdr: Cdr, charge: Charge, settlement: Settlement, balance_after_micros: int, version: str
 ) -> RatedCall:
-    direction, rating_country, destination, scope, _, minutes, deck, row, is_ambiguous, price_micros, _ = charge
-    outcome, reason, capability, drawn, (debited_micros, lots, overdraft_micros, postpaid_micros) = settlement
-    destination_country, destination_name, number_class, _, _ = destination
-    record = turn.record
-    pool_id, pool_minutes = (None, 0) if drawn is None else drawn[:2]
-    if row is None or deck is None:
-        tariff = table_version = prefix = rate_micros = fee_micros = None
-    else:
-        tariff, table_version, prefix = deck.tariff, deck.table_version, row.prefix
-        rate_micros, fee_micros = row.rate_micros_per_minute, row.connection_fee_micros
+    quote, paid, drawn, minutes = charge.quote, settlement.paid, settlement.drawn, charge.billable_minutes
+    outcome = settlement.outcome
+    destination_country, destination_name, number_class, _, _ = quote.destination
+    _, topic, partition, offset, now_ms, _, _ = turn.record
+    pool_id, pool_minutes = (None, 0) if drawn is None else (drawn.pool_id, drawn.minutes)
     return _make_rated(
-        (
-            *cdr,
-            direction,
-            rating_country,
+        cdr  # noqa: RUF005  # compiled, `+` takes a quarter of the time of unpacking
+        + (
+            quote.direction,
+            quote.rating_country,
             destination_country,
             destination_name,
             number_class,
-            scope,
-            capability,
+            quote.scope,
+            settlement.capability,
             outcome,
-            reason,
+            settlement.reason,
             minutes,
             pool_id,
             pool_minutes,
             minutes - pool_minutes if outcome in _CHARGED else 0,
-            tariff,
-            table_version,
-            prefix,
-            rate_micros,
-            fee_micros,
-            price_micros,
-            debited_micros,
-            lots,
-            overdraft_micros,
-            postpaid_micros,
+            quote.tariff,
+            quote.table_version,
+            quote.prefix,
+            quote.rate_micros,
+            quote.fee_micros,
+            charge.price_micros,
+            paid.debited_micros,
+            paid.lots,
+            paid.overdraft_micros,
+            paid.postpaid_micros,
             turn.account.terms.currency,
             balance_after_micros,
-            is_ambiguous,
-            record.topic,
-            record.partition,
-            record.offset,
-            record.now_ms,
+            quote.is_ambiguous,
+            topic,
+            partition,
+            offset,
+            now_ms,
             turn.ledger_epoch,
             turn.applied_seq,
             version,

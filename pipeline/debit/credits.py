@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from pipeline.base.make import maker
 from pipeline.base.rules import Rules
 from pipeline.charge.rate import Charge
 from pipeline.charge.subscriber import Subscriber
@@ -14,21 +11,24 @@ from pipeline.debit.retention import forget_closed_months
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
 
-NO_SPEND = Spend()
-_make_spend = maker(Spend)
+NO_SPEND = Spend(0, False)
 
 
-class Paid(NamedTuple):
+class Paid:
     """How a charge was paid; lots and overdraft together are what was debited."""
 
-    debited_micros: int
-    lots: tuple[LotUse, ...]
-    overdraft_micros: int
-    postpaid_micros: int
+    __slots__ = ("debited_micros", "lots", "overdraft_micros", "postpaid_micros")
+
+    def __init__(
+        self, debited_micros: int, lots: tuple[LotUse, ...], overdraft_micros: int, postpaid_micros: int
+    ) -> None:
+        self.debited_micros = debited_micros
+        self.lots = lots
+        self.overdraft_micros = overdraft_micros
+        self.postpaid_micros = postpaid_micros
 
 
 NOTHING_PAID = Paid(0, (), 0, 0)
-_make_paid = maker(Paid)
 
 
 def why_not(
@@ -39,9 +39,9 @@ def why_not(
     is_postpaid = account.behaves_postpaid
     if account.terms.agreement == "prepaid" and not account.is_funded and not account.recharging.settings.is_enabled:
         return "no_account_funding"
-    if charge.payment.needs_credits_licence and not subscriber.entitlement.has_credits and not is_postpaid:
+    if charge.quote.payment.needs_credits_licence and not subscriber.entitlement.has_credits and not is_postpaid:
         return "no_credits_licence"
-    if charge.is_own_call and _cap_is_reached(turn, month):
+    if charge.quote.is_own_call and _cap_is_reached(turn, month):
         return "spend_cap_reached"
     if is_postpaid:
         return None if account.terms.overage_enabled or account.balance_micros >= amount_micros else "overage_off"
@@ -90,7 +90,7 @@ def pay(turn: Turn, amount_micros: int, usage_id: str) -> Paid:
     if owed_micros:
         postings = [("receivable:postpaid", -owed_micros), ("revenue:usage", owed_micros)]
         turn.entry("postpaid_usage", postings, usage_id)
-    return _make_paid((debited_micros, lots, overdraft_micros, owed_micros))
+    return Paid(debited_micros, lots, overdraft_micros, owed_micros)
 
 
 def note_spend(turn: Turn, paid: Paid, month: str, rules: Rules) -> None:
@@ -98,9 +98,9 @@ def note_spend(turn: Turn, paid: Paid, month: str, rules: Rules) -> None:
     user = turn.write_user()
     if month not in user.months:
         forget_closed_months(user, turn.now_ms, rules.call_age_ms_max)
-    spent_micros, is_cap_announced = user.months.get(month, NO_SPEND)
-    spent_micros += paid.debited_micros + paid.postpaid_micros
-    user.months[month] = _make_spend((spent_micros, is_cap_announced))
+    before = user.months.get(month, NO_SPEND)
+    spent_micros = before.spent_micros + paid.debited_micros + paid.postpaid_micros
+    user.months[month] = Spend(spent_micros, before.is_cap_announced)
 
 
 def announce_cap(turn: Turn, month: str) -> None:
@@ -111,6 +111,6 @@ def announce_cap(turn: Turn, month: str) -> None:
     spend = user.months.get(month, NO_SPEND)
     if not spend.is_cap_announced:
         user = turn.write_user()
-        user.months[month] = spend._replace(is_cap_announced=True)
+        user.months[month] = Spend(spend.spent_micros, True)
         details = {"month": month, "spend_cap_micros": str(user.settings.spend_cap_micros)}
         turn.event("spend_cap_reached", spend.spent_micros, details, user.user_id)

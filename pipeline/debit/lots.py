@@ -8,15 +8,12 @@ from __future__ import annotations
 from bisect import insort_right
 
 from pipeline.base.calendar import add_months
-from pipeline.base.make import maker
 from pipeline.cdr.command import PURCHASE_TIME_MS_END
 from pipeline.debit.account import NEVER_MS, Account, Lot
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
 
 LIFETIME_MONTHS = 12
-_make_lot = maker(Lot)
-_make_use = maker(LotUse)
 
 
 def let_time_pass(turn: Turn) -> None:
@@ -29,7 +26,7 @@ def let_time_pass(turn: Turn) -> None:
     due.sort(key=lambda lot: (lot.expires_at, lot.purchased_at, lot.arrival))
     for lot in due:
         if now_ms < lot.expires_at:
-            account.lots[account.lots.index(lot)] = lot._replace(is_expiry_announced=True)
+            account.lots[account.lots.index(lot)] = lot.announced()
             turn.event("lot_expiring", lot.remaining_micros, {"lot_id": lot.lot_id})
     for lot in due:
         if now_ms >= lot.expires_at:
@@ -80,13 +77,13 @@ def take(turn: Turn, amount_micros: int) -> tuple[tuple[LotUse, ...], int]:
     while left_micros and lots:
         lot = lots[0]
         if lot.remaining_micros > left_micros:
-            lots[0] = _make_lot((*lot[:5], lot.remaining_micros - left_micros, lot.is_expiry_announced))
-            used.append(_make_use((lot.lot_id, left_micros)))
+            lots[0] = lot.holding(lot.remaining_micros - left_micros)
+            used.append((lot.lot_id, left_micros))
             left_micros = 0
         else:
             del lots[0]
             turn.spend_lot(lot)
-            used.append(LotUse(lot.lot_id, lot.remaining_micros))
+            used.append((lot.lot_id, lot.remaining_micros))
             left_micros -= lot.remaining_micros
             _note_due(account)
     account.overdraft_micros += left_micros

@@ -6,8 +6,6 @@ worked out from the counters that `set_user`, `assign_licences` and `remove_user
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pipeline.base.rules import Rules
 from pipeline.charge.allowance import PoolClaim
 from pipeline.charge.tables import Tables
@@ -18,14 +16,17 @@ from pipeline.debit.turn import Turn
 _ANNOUNCED_FROM_PERCENT = 80
 
 
-class Draw(NamedTuple):
+class Draw:
     """What a call got out of a pool."""
 
-    pool_id: str
-    minutes: int
-    size_minutes: int
-    before: PoolUse
-    after: PoolUse
+    __slots__ = ("after", "before", "minutes", "pool_id", "size_minutes")
+
+    def __init__(self, pool_id: str, minutes: int, size_minutes: int, before: PoolUse, after: PoolUse) -> None:
+        self.pool_id = pool_id
+        self.minutes = minutes
+        self.size_minutes = size_minutes
+        self.before = before
+        self.after = after
 
 
 def size_minutes(claim: PoolClaim, account: Account, tables: Tables) -> int:

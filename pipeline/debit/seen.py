@@ -103,11 +103,11 @@ class SeenCalls:
         if not entries:
             return
         self._recent.update(entries)
-        self._go_on(max([seen.now_ms for seen in entries.values()]))
+        self._go_on(max([now_ms for now_ms, _ in entries.values()]))
         if len(self._recent) >= RECENT_COUNT_MAX:
             recent, self._recent = self._recent, {}
-            nows = np.array([seen.now_ms for seen in recent.values()], dtype=np.int64)
-            for run in runs_of(b"".join(recent), b"".join([seen.content for seen in recent.values()]), nows):
+            nows = np.array([now_ms for now_ms, _ in recent.values()], dtype=np.int64)
+            for run in runs_of(b"".join(recent), b"".join([content for _, content in recent.values()]), nows):
                 self._take(run)
             self._forget()
         self._move(len(entries))
@@ -186,13 +186,13 @@ def _size_of(run: Run) -> int:
 
 def pack(entries: Mapping[bytes, Seen]) -> bytes:
     """The record of topic seen-calls for one slice; there is at least one entry."""
-    nows = [seen.now_ms for seen in entries.values()]
+    nows = [now_ms for now_ms, _ in entries.values()]
     return codec("seen_calls").encode_values(
         (
             min(nows),
             max(nows),
             b"".join(entries),
-            b"".join([seen.content for seen in entries.values()]),
+            b"".join([content for _, content in entries.values()]),
             np.array(nows, dtype="<i8").tobytes(),
         )
     )

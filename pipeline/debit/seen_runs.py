@@ -7,7 +7,6 @@ place, 8 of the content's, 4 of the deciding `now` within its UTC day.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +25,8 @@ Rows = NDArray[np.uint8]
 """For each entry the rest of its id, its content, its ms within the day (little-endian)."""
 
 
-class Seen(NamedTuple):
-    """When something was decided first, and the digest of what it said."""
-
-    now_ms: int
-    content: bytes
+Seen = tuple[int, bytes]
+"""When something was decided first, and the digest of what it said."""
 
 
 def heads_of(digests: NDArray[np.void]) -> Heads:
@@ -147,7 +143,7 @@ class Run:
             row = self._rows[place].tobytes()
             if row.startswith(rest):
                 now_ms = self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little")
-                seen = Seen(now_ms, row[_CONTENT_AT:_NOW_AT])
+                seen = (now_ms, row[_CONTENT_AT:_NOW_AT])
                 found[index] = max(seen, found.get(index, seen))
             place += 1
 

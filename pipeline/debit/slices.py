@@ -45,15 +45,26 @@ class Forwarded(NamedTuple):
     tenant_id: str
 
 
-class Applied(NamedTuple):
+class Applied:
     """What one record gave rise to; nothing, for a command that is ignored. `cdr_body`: Avro body of the rated CDR."""
 
-    rated: RatedCall | None = None
-    cdr_body: bytes = b""
-    events: Sequence[AccountEvent] = ()
-    entries: Sequence[LedgerEntry] = ()
-    rejected: RejectedRecord | None = None
-    forward: Forwarded | None = None
+    __slots__ = ("cdr_body", "entries", "events", "forward", "rated", "rejected")
+
+    def __init__(
+        self,
+        rated: RatedCall | None = None,
+        cdr_body: bytes = b"",
+        events: Sequence[AccountEvent] = (),
+        entries: Sequence[LedgerEntry] = (),
+        rejected: RejectedRecord | None = None,
+        forward: Forwarded | None = None,
+    ) -> None:
+        self.rated = rated
+        self.cdr_body = cdr_body
+        self.events = events
+        self.entries = entries
+        self.rejected = rejected
+        self.forward = forward
 
 
 class Slice(NamedTuple):

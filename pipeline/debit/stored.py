@@ -45,7 +45,9 @@ def encode_stored(record: Stored) -> bytes:
         case MonthPools():
             return encode_month(record)
         case SpentLot(tenant_id, lot):
-            return codec("spent_lot").encode_values((tenant_id, *lot[:5]))
+            return codec("spent_lot").encode_values(
+                (tenant_id, lot.lot_id, lot.purchased_at, lot.arrival, lot.expires_at, lot.amount_micros)
+            )
         case Refund():
             return codec("refund").encode_values(record)
 
@@ -71,7 +73,7 @@ def encode_account(account: Account) -> bytes:
             account.due_at,
             account.tenant_id,
             *account.terms,
-            account.lots,
+            [_lot_values(lot) for lot in account.lots],
             account.lot_count,
             account.overdraft_micros,
             account.zero_at,
@@ -152,6 +154,22 @@ def _shared_recharging(settings: RechargeSettings) -> Recharging:
     return Recharging(settings)
 
 
+def _lot_values(lot: Lot) -> Values:
+    return (
+        lot.lot_id,
+        lot.purchased_at,
+        lot.arrival,
+        lot.expires_at,
+        lot.amount_micros,
+        lot.remaining_micros,
+        lot.is_expiry_announced,
+    )
+
+
+def _use_values(name: str, use: PoolUse) -> Values:
+    return name, use.used_minutes, use.is_80_announced, use.is_100_announced
+
+
 def _request_values(request: Request) -> Values:
     return (*request[:4], *request.payment)
 
@@ -169,8 +187,8 @@ def encode_user(user: User) -> bytes:
             *user.settings,
             user.removed_at,
             user.seats,
-            [(month, *spend) for month, spend in user.months.items()],
-            [(month, name, *use) for (month, name), use in user.pools.items()],
+            [(month, spend.spent_micros, spend.is_cap_announced) for month, spend in user.months.items()],
+            [(month, *_use_values(name, use)) for (month, name), use in user.pools.items()],
         )
     )
 
@@ -194,7 +212,7 @@ def _shared_skus(skus: tuple[str, ...]) -> tuple[str, ...]:
 
 def encode_month(pools: MonthPools) -> bytes:
     return codec("month_pools").encode_values(
-        (pools.tenant_id, pools.month, [(name, *use) for name, use in pools.pools.items()])
+        (pools.tenant_id, pools.month, [_use_values(name, use) for name, use in pools.pools.items()])
     )
 
 

@@ -17,7 +17,6 @@ from pipeline.debit.books import Books
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting
 
 _make_entry = maker(LedgerEntry)
-_make_posting = maker(Posting)
 
 
 class Turn:
@@ -111,34 +110,35 @@ class Turn:
     def entry(
         self,
         kind: str,
-        postings: Sequence[tuple[str, int]],
+        postings: Sequence[Posting],
         usage_id: str | None = None,
         lot_id: str | None = None,
         recharge_id: str | None = None,
     ) -> None:
         """Books a double entry. Raises InvariantBroken unless its sides, none of them 0, sum to zero."""
         account, record, index = self.account, self.record, len(self.entries)
+        place = self.place
         total = moved = 0
         for side, amount_micros in postings:
             total += amount_micros
             if side.startswith("credits:"):
                 moved += amount_micros
             if not amount_micros:
-                raise InvariantBroken(f"a posting of {kind} at {self.place} is 0")
+                raise InvariantBroken(f"a posting of {kind} at {place} is 0")
         if total:
-            raise InvariantBroken(f"the postings of {kind} at {self.place} sum to {total}, not to zero")
+            raise InvariantBroken(f"the postings of {kind} at {place} sum to {total}, not to zero")
         tenant_id = account.tenant_id
         self.books.note_moved(tenant_id, moved)
         _, topic, partition, offset, now_ms, _, _ = record
         self.entries.append(
             _make_entry(
                 (
-                    f"{tenant_id}:{self.place}:L{index}",
+                    f"{tenant_id}:{place}:L{index}",
                     tenant_id,
                     kind,
                     now_ms,
                     account.terms.currency,
-                    tuple(map(_make_posting, postings)),
+                    tuple(postings),
                     usage_id,
                     lot_id,
                     recharge_id,

@@ -15,7 +15,7 @@ from pipeline.base.avro import codec, codec_of
 from pipeline.base.calendar import month_of
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.embedded.simulate import DUPLICATE, RATED, Tally
-from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting, RatedCall, RejectedRecord
+from pipeline.emit.outputs import AccountEvent, LedgerEntry, RatedCall, RejectedRecord
 from pipeline.warehouse.reconcile import Balance, LedgerTotals, PartitionState, Warehouse, compare
 from pipeline.warehouse.reconcile_io import balances_of, state_of
 
@@ -197,11 +197,11 @@ class Audit:
     def _take_entry(self, value: bytes) -> None:
         entry = LedgerEntry(*cast("tuple[Any, ...]", codec("ledger_entry").decode_values(value)))
         sums = self._sums[entry.tenant_id, entry.currency, month_of(entry.occurred_at)]
-        for posting in map(Posting._make, entry.postings):
-            sums["all"] += posting.amount_micros
-            if posting.account.startswith("credits:"):
-                sums["credits"] += posting.amount_micros
+        for account, amount_micros in entry.postings:
+            sums["all"] += amount_micros
+            if account.startswith("credits:"):
+                sums["credits"] += amount_micros
                 if entry.kind == "usage":
-                    sums["debited"] -= posting.amount_micros
-            if entry.kind == "postpaid_usage" and posting.account == "receivable:postpaid":
-                sums["postpaid"] -= posting.amount_micros
+                    sums["debited"] -= amount_micros
+            if entry.kind == "postpaid_usage" and account == "receivable:postpaid":
+                sums["postpaid"] -= amount_micros

@@ -10,18 +10,13 @@ from pipeline.base.calendar import format_time
 TIMES = frozenset(("start_time", "received_at", "occurred_at", "purchased_at", "expires_at"))
 
 
-class LotUse(NamedTuple):
-    """What one lot paid."""
-
-    lot_id: str
-    amount_micros: int
-
-
-class Posting(NamedTuple):
-    """One side of a ledger entry. Positive: owed to the customer or earned; negative: held or owed to us."""
-
-    account: str
-    amount_micros: int
+LotUse = tuple[str, int]
+"""What one lot paid: its id and micro-units."""
+Posting = tuple[str, int]
+"""One side of a ledger entry: account and micro-units. Positive: owed to the customer or earned; negative: held or
+owed to us."""
+# Names of what stands in these fields, for JSON: pairs are made for each call, and names would cost as much again.
+_PAIRS = {"lots": ("lot_id", "amount_micros"), "postings": ("account", "amount_micros")}
 
 
 class RatedCall(NamedTuple):
@@ -151,8 +146,8 @@ def json_value(name: str, value: object) -> object:  # noqa: PLR0911  # one for 
             return format_time(value)
         case bytes():
             return b64encode(value).decode()
-        case LotUse() | Posting():
-            return value._asdict()
+        case tuple() if name in _PAIRS:
+            return [dict(zip(_PAIRS[name], pair, strict=True)) for pair in value]
         case dict():
             return {key: json_value(key, item) for key, item in value.items()}
         case tuple() | list():

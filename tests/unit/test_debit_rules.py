@@ -102,7 +102,7 @@ def test_d8_the_last_call_overdraws_and_new_funds_settle_that_first():
     world.funds(10_000)
     call = world.call(BERLIN, 2).rated
     assert (call.overdraft_micros, call.balance_after_micros) == (11_000, -11_000)
-    assert [use.lot_id for use in call.lots] == ["c3"]
+    assert [lot_id for lot_id, _ in call.lots] == ["c3"]
     (entry,) = world.funds(15_000, command_id="more").entries
     assert [tuple(side) for side in entry.postings] == [
         ("payments", -15_000), ("credits:overdraft", 11_000), ("credits:more", 4_000),

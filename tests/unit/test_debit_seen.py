@@ -29,7 +29,7 @@ def digest(number: int) -> bytes:
 
 
 def entries(numbers: range, now_ms: int) -> dict[bytes, Seen]:
-    return {digest(number): Seen(now_ms, number.to_bytes(8, "big")) for number in numbers}
+    return {digest(number): (now_ms, number.to_bytes(8, "big")) for number in numbers}
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_every_entry_is_found_again_through_all_merges(small_runs):
     order = list(range(3_000))
     random.Random(1).shuffle(order)
     found = memory.look_up([digest(number) for number in order])
-    assert [int.from_bytes(each.content, "big") for each in found] == order
-    assert [each.now_ms for each in found] == [START_MS + number // 30 * 3_600_000 for number in order]
+    assert [int.from_bytes(content, "big") for _, content in found] == order
+    assert [now_ms for now_ms, _ in found] == [START_MS + number // 30 * 3_600_000 for number in order]
     assert len(memory) == 3_000
     assert memory.look_up([digest(-1), digest(5_000)]) == [None, None]
 
@@ -75,8 +75,8 @@ def test_the_latest_decision_about_an_id_is_the_one_that_counts(small_runs):
     """An id that was rated again after the window starts a window of its own."""
     memory = SeenCalls(100 * DAY_MS)
     memory.add(entries(range(60), START_MS))
-    memory.add({digest(7): Seen(START_MS + 8 * DAY_MS, b"later---")} | entries(range(100, 160), START_MS + 8 * DAY_MS))
-    assert memory.look_up([digest(7)]) == [Seen(START_MS + 8 * DAY_MS, b"later---")]
+    memory.add({digest(7): (START_MS + 8 * DAY_MS, b"later---")} | entries(range(100, 160), START_MS + 8 * DAY_MS))
+    assert memory.look_up([digest(7)]) == [(START_MS + 8 * DAY_MS, b"later---")]
 
 
 def test_an_entry_takes_at_most_24_bytes():
@@ -86,7 +86,7 @@ def test_an_entry_takes_at_most_24_bytes():
     for _ in range(100):
         now_ms += DAY_MS // 40
         ids = rng.randbytes(12 * 4_096)
-        memory.add({ids[at : at + 12]: Seen(now_ms, ids[at : at + 8]) for at in range(0, len(ids), 12)})
+        memory.add({ids[at : at + 12]: (now_ms, ids[at : at + 8]) for at in range(0, len(ids), 12)})
     assert len(memory) == 409_600
     assert not memory._recent, "all of them are in arrays"
     assert memory.settled_bytes <= 24 * len(memory)
@@ -98,7 +98,7 @@ def full_day(number: int, count: int) -> Iterator[dict[bytes, Seen]]:
     rng = random.Random(number)
     for at in range(0, count, 2_000):
         now_ms = START_MS + number * DAY_MS + at * DAY_MS // count
-        yield {rng.randbytes(12): Seen(now_ms, bytes(8)) for _ in range(2_000)}
+        yield {rng.randbytes(12): (now_ms, bytes(8)) for _ in range(2_000)}
 
 
 def longest_pause_s(take: Callable[[Any], None], pieces: Iterable[Any]) -> float:
@@ -150,7 +150,7 @@ def test_the_arrays_are_all_that_is_kept():
     for _ in range(40):
         now_ms += DAY_MS // 20
         ids = rng.randbytes(12 * 4_096)
-        memory.add({ids[at : at + 12]: Seen(now_ms, ids[at : at + 8]) for at in range(0, len(ids), 12)})
+        memory.add({ids[at : at + 12]: (now_ms, ids[at : at + 8]) for at in range(0, len(ids), 12)})
     del ids
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0] - before
@@ -165,11 +165,11 @@ def test_old_days_go_without_a_pause():
     memory = SeenCalls(DAY_MS)
 
     def day(number: int) -> dict[bytes, Seen]:
-        return {rng.randbytes(12): Seen(START_MS + number * DAY_MS, bytes(8)) for _ in range(100_000)}
+        return {rng.randbytes(12): (START_MS + number * DAY_MS, bytes(8)) for _ in range(100_000)}
 
     memory.add(day(0))
     memory.add(day(1))
-    newest = {rng.randbytes(12): Seen(START_MS + 5 * DAY_MS, bytes(8)) for _ in range(4_096)}
+    newest = {rng.randbytes(12): (START_MS + 5 * DAY_MS, bytes(8)) for _ in range(4_096)}
     started_s = time.thread_time()
     memory.add(newest)
     assert time.thread_time() - started_s < 0.1
@@ -205,7 +205,7 @@ def test_arrays_find_what_a_dict_would_find(data: st.DataObject):
     )
     kept = data.draw(st.dictionaries(ids, st.integers(0, 3 * DAY_MS), min_size=1, max_size=60))
     asked = [*kept, *data.draw(st.lists(ids, max_size=20))]
-    expected = {each: Seen(START_MS + now_ms, each[:8]) for each, now_ms in kept.items()}
+    expected = {each: (START_MS + now_ms, each[:8]) for each, now_ms in kept.items()}
     memory = SeenCalls(30 * DAY_MS)
     with mock.patch.multiple(seen_module, RECENT_COUNT_MAX=7, MERGED_AT_ONCE=data.draw(st.integers(1, 30))):
         for each, seen in expected.items():
@@ -227,12 +227,12 @@ def test_whatever_is_added_loaded_and_forgotten_a_dict_agrees(data: st.DataObjec
         is_loading = data.draw(st.booleans())
         for _ in range(data.draw(st.integers(1, 40))):
             now_ms += data.draw(st.sampled_from([1, 3_600_000, DAY_MS // 2, DAY_MS]))
-            entries = {each: Seen(now_ms, each[:8]) for each in data.draw(st.lists(ids, min_size=1, max_size=8))}
+            entries = {each: (now_ms, each[:8]) for each in data.draw(st.lists(ids, min_size=1, max_size=8))}
             is_loading = is_loading and data.draw(st.integers(0, 9)) > 0
             memory.load(pack(entries)) if is_loading else memory.add(entries)
             expected |= entries
             if not is_loading:
-                inside = {each: seen for each, seen in expected.items() if seen.now_ms >= now_ms - 3 * DAY_MS}
+                inside = {each: seen for each, seen in expected.items() if seen[0] >= now_ms - 3 * DAY_MS}
                 assert memory.look_up(list(inside)) == list(inside.values())
     assert all(run.day >= (now_ms - 3 * DAY_MS) // DAY_MS for run in memory._runs), "what is too old goes"
 
@@ -240,9 +240,9 @@ def test_whatever_is_added_loaded_and_forgotten_a_dict_agrees(data: st.DataObjec
 def test_heads_that_collide_are_told_apart_by_their_tails(small_runs):
     """Eight bytes are compared first; the other four still decide."""
     memory = SeenCalls(DAY_MS)
-    twins = {b"12345678" + tail: Seen(START_MS, tail * 2) for tail in (b"aaaa", b"bbbb", b"cccc")}
+    twins = {b"12345678" + tail: (START_MS, tail * 2) for tail in (b"aaaa", b"bbbb", b"cccc")}
     memory.add(twins | entries(range(60), START_MS))
-    assert memory.look_up([b"12345678bbbb", b"12345678dddd"]) == [Seen(START_MS, b"bbbbbbbb"), None]
+    assert memory.look_up([b"12345678bbbb", b"12345678dddd"]) == [(START_MS, b"bbbbbbbb"), None]
 
 
 def test_a_packed_record_brings_its_entries_back():
@@ -299,7 +299,7 @@ def test_other_content_is_refused_and_was_not_seen():
 def test_a_record_without_an_id_shifts_nobody_elses_answer(monkeypatch):
     """A slice holds rejects, which have no id: re-sent calls behind one were charged twice."""
     monkeypatch.setattr(seen_module, "RECENT_COUNT_MAX", 50)
-    known = {seen_module.call_digests("A", f"k{number}", b"")[0]: Seen(number, bytes(8)) for number in range(200)}
+    known = {seen_module.call_digests("A", f"k{number}", b"")[0]: (number, bytes(8)) for number in range(200)}
     seen = SeenCalls(10**9)
     seen.add(known)
     asked = [b""] + [each for pair in zip(known, [b""] * len(known), strict=True) for each in pair]

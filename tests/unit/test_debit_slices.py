@@ -288,7 +288,7 @@ def test_money_that_moves_without_an_entry_stops_the_ledger():
     account = next(record for _, record in books.state.entries() if isinstance(record, Account) and record.lots)
     working = Books(books.state)
     own = working.own_account(account)
-    own.lots[0] = own.lots[0]._replace(remaining_micros=own.lots[0].remaining_micros + 1)
+    own.lots[0] = own.lots[0].holding(own.lots[0].remaining_micros + 1)
     own.balance_micros += 1
     with pytest.raises(InvariantBroken):
         working.check()

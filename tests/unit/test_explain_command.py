@@ -157,4 +157,5 @@ def test_a_call_of_the_warehouse_is_the_record_that_was_loaded(rated: Path, tmp_
 
 def record_of(call: RatedCall) -> dict[str, object]:
     version = None if call.table_version is None else list(call.table_version)
-    return call._asdict() | {"lots": [lot._asdict() for lot in call.lots], "table_version": version}
+    lots = [{"lot_id": lot_id, "amount_micros": amount_micros} for lot_id, amount_micros in call.lots]
+    return call._asdict() | {"lots": lots, "table_version": version}

@@ -107,7 +107,7 @@ def test_many_lots_of_one_day_are_one_mail():
     for number in range(2, 101):
         announce(world, f"lot-{number}")
     whole = account(1)
-    whole.lots = [whole.lots[0]._replace(lot_id=f"lot-{number}", arrival=number) for number in range(1, 101)]
+    whole.lots = [*(account(1, lot_id=f"lot-{number}").lots[0] for number in range(1, 101))]
     look(world, NOW, whole)
     found = [notice for notice in look(world, WEEK_BEFORE, whole) if notice.channel == MAIL]
     assert [notice.event_count for notice in found] == [100]
