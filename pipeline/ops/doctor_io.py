@@ -35,9 +35,8 @@ from pipeline.ops.doctor import (
 )
 from pipeline.ops.outside_io import outside_consumer
 from pipeline.ops.trimmed_io import beginnings, trimmed
-from pipeline.warehouse.migrations import SELECT_VERSIONS, parse_migration, pending
 from pipeline.warehouse.store import FolderAddress, Store, StoreAway, StoreRefused, parse_address
-from pipeline.warehouse.store_io import open_store
+from pipeline.warehouse.store_io import open_store, pending_migrations
 
 _ANSWER_S_MAX = 10
 _TAIL_RECORDS = 20
@@ -160,12 +159,7 @@ def _opened(store: Store) -> Iterator[Finding]:
     if numbers < _SERVER_VERSION_MIN:
         yield Finding("fail", "warehouse", f"{store.name} is version {version}", "needs 18.16 or newer")
     yield judge_clock("warehouse clock", _whole_seconds_apart(int(cast("int", now_s))))
-    try:
-        applied = {int(str(number)): str(digest) for number, digest in store.query(SELECT_VERSIONS).rows}
-    except StoreRefused:
-        applied = {}
-    files = sorted(resource_path("clickhouse").glob("*.sql"))
-    todo = pending([parse_migration(path.name, path.read_text(encoding="utf-8")) for path in files], applied)
+    todo = pending_migrations(store)
     if todo:
         told = f"{store.name}: {len(todo)} migrations are not applied"
         yield Finding("warn", "warehouse", told, "start a worker with the role loader: it applies them")

@@ -1,7 +1,8 @@
 """The numbered SQL files of `deploy/clickhouse/`: one migration each, `0001_what_it_makes.sql`.
 
 An applied file is never edited: what changes is a new file. Every statement is safe to repeat (`IF NOT EXISTS`),
-because an engine without transactions may die between two of them.
+because an engine without transactions may die between two of them. A line `-- Needs ClickHouse 23.3.` leaves a file out
+on an older engine, until that is replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ CREATE_VERSIONS_TABLE = f"""CREATE TABLE IF NOT EXISTS {VERSIONS_TABLE} (
 ) ENGINE = ReplacingMergeTree ORDER BY version"""
 SELECT_VERSIONS = f"SELECT version, digest FROM {VERSIONS_TABLE} FINAL ORDER BY version"
 
+EngineVersion = tuple[int, int]
+CURRENT_ENGINE: EngineVersion = (26, 0)
+
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_NEEDS = re.compile(r"^-- Needs ClickHouse (\d+)\.(\d+)\.$", re.MULTILINE)
 _DIGEST_DIGITS = 16
 
 
@@ -33,12 +38,13 @@ class MigrationError(Exception):
 
 
 class Migration(NamedTuple):
-    """One file. `digest` is of the statements alone, so a comment may be improved."""
+    """One file. `digest` is of the statements alone, so a comment may be improved. `needs`: the oldest engine."""
 
     version: int
     name: str
     statements: tuple[str, ...]
     digest: str
+    needs: EngineVersion
 
 
 def parse_migration(name: str, text: str) -> Migration:
@@ -52,11 +58,24 @@ def parse_migration(name: str, text: str) -> Migration:
     if not statements:
         raise MigrationError(f"{name}: no statement in it")
     digest = hashlib.sha256("\n;\n".join(statements).encode()).hexdigest()[:_DIGEST_DIGITS]
-    return Migration(int(match.group(1)), name, statements, digest)
+    needs = _NEEDS.search(text)
+    engine = (int(needs.group(1)), int(needs.group(2))) if needs else (0, 0)
+    return Migration(int(match.group(1)), name, statements, digest, engine)
 
 
-def pending(migrations: Iterable[Migration], applied: Mapping[int, str]) -> list[Migration]:
-    """What is still to be applied, in order. MigrationError when a number is used twice or a file was edited."""
+def parse_engine(version: str) -> EngineVersion:
+    """Of `SELECT version()`, such as 18.16.1. MigrationError when it is something else."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None:
+        raise MigrationError(f"the warehouse says that its version is {version!r}")
+    return int(match.group(1)), int(match.group(2))
+
+
+def pending(
+    migrations: Iterable[Migration], applied: Mapping[int, str], engine: EngineVersion = CURRENT_ENGINE
+) -> list[Migration]:
+    """What is still to be applied to such an engine, in order. MigrationError when a number is used twice or a
+    file was edited."""
     ordered = sorted(migrations)
     for before, after in pairwise(ordered):
         if before.version == after.version:
@@ -64,4 +83,4 @@ def pending(migrations: Iterable[Migration], applied: Mapping[int, str]) -> list
     for migration in ordered:
         if applied.get(migration.version, migration.digest) != migration.digest:
             raise MigrationError(f"{migration.name} was edited after it was applied: make a new file instead")
-    return [migration for migration in ordered if migration.version not in applied]
+    return [each for each in ordered if each.version not in applied and each.needs <= engine]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 from clickhouse_driver import Client
@@ -25,6 +26,8 @@ from pipeline.warehouse.packed import Packed
 from pipeline.warehouse.store import ColumnType, Rows
 
 _BUFFER_BYTES = 1 << 20
+_DECIMALS_REMEMBERED_MAX = 10_000
+_DECIMAL = re.compile(r"Decimal\((1[0-8]), (\d+)\)")
 # Such a time gets the zone that this process is in; every time of the warehouse is UTC.
 _ZONELESS = re.compile(r"\bDateTime\b(?!\()")
 
@@ -132,11 +135,32 @@ def _rows(reader: Any, columns: list[Any]) -> Iterator[tuple[object, ...]]:
         _, columns = _read_block(reader, column_count)
 
 
+class _Decimals(dict[int, Decimal]):
+    """Decimals by their whole number of units: amounts repeat, and the driver takes 0.6 us to make each anew."""
+
+    def __init__(self, scale: int) -> None:
+        self._units = 10**scale
+
+    def __missing__(self, units: int) -> Decimal:
+        value: Decimal = Decimal(units) / self._units  # 18 digits at most: exact
+        if len(self) < _DECIMALS_REMEMBERED_MAX:
+            self[units] = value
+        return value
+
+
 def _read_block(reader: Any, column_count: int) -> tuple[tuple[str, ...], list[Any]]:
     row_count = read_varint(reader)
     names, columns = [], []
     for _ in range(column_count):
         names.append(read_binary_str(reader))
         column_type = _ZONELESS.sub("DateTime('UTC')", read_binary_str(reader))
-        columns.append(read_column(_Context, column_type, row_count, reader) if row_count else ())
+        columns.append(_read_column(reader, column_type, row_count) if row_count else ())
     return tuple(names), columns
+
+
+def _read_column(reader: Any, column_type: str, row_count: int) -> Any:
+    decimal = _DECIMAL.fullmatch(column_type)
+    if decimal is None:
+        return read_column(_Context, column_type, row_count, reader)
+    values = _Decimals(int(decimal.group(2)))
+    return [values[units] for units in read_column(_Context, "Int64", row_count, reader)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,25 @@ def test_migrating_again_does_nothing(store: Store) -> None:
     load(store, [consumed("rated_call", rated_call(1))])
     assert migrate(store) == []
     assert count(store, RATED_CALLS) == 1
+
+
+def test_a_month_that_rests_becomes_one_part(folder_url: str) -> None:
+    """FINAL costs nothing there; and rows that came twice take no place for ever."""
+    store = open_store(folder_url)
+    try:
+        migrate(store)
+        [(made_as,)] = rows(store, "SELECT create_table_query FROM system.tables WHERE name = 'rated_calls'")
+        assert "min_age_to_force_merge_seconds = 86400" in made_as
+        store.execute("ALTER TABLE rated_calls MODIFY SETTING min_age_to_force_merge_seconds = 1")
+        for seq in (1, 2, 2, 3):
+            load(store, [consumed("rated_call", rated_call(seq))])
+        deadline_s = time.monotonic() + 60
+        while rows(store, "SELECT count() FROM rated_calls") != [(3,)] and time.monotonic() < deadline_s:
+            time.sleep(0.5)
+        parts = "SELECT count(), sum(rows) FROM system.parts WHERE active AND table = 'rated_calls'"
+        assert rows(store, parts) == [(1, 3)]
+    finally:
+        store.close()
 
 
 def test_every_column_has_a_comment_and_every_inserted_one_its_type(store: Store) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.base.calendar import parse_time
 from pipeline.warehouse.cells import csv_cell
 from pipeline.warehouse.chosen import Chosen, PeriodError, parse_period
-from pipeline.warehouse.migrations import MigrationError, parse_migration, pending
+from pipeline.warehouse.migrations import MigrationError, parse_engine, parse_migration, pending
 from pipeline.warehouse.native_io import native_block, native_header, rows_of
 from pipeline.warehouse.privacy import retention_steps
 from pipeline.warehouse.store import (
@@ -191,6 +191,17 @@ def test_migrations_are_applied_in_order_and_only_once() -> None:
     assert pending([second, first], {1: first.digest, 2: second.digest}) == []
 
 
+def test_a_migration_waits_for_the_engine_that_it_needs() -> None:
+    """18.16 knows no such setting; when a newer server takes its place, the tables get it."""
+    old = parse_migration("0001_x.sql", "SELECT 1;")
+    new = parse_migration("0002_y.sql", "-- why\n-- Needs ClickHouse 23.3.\nSELECT 2;")
+    assert pending([old, new], {}, parse_engine("18.16.1")) == [old]
+    assert pending([old, new], {1: old.digest}, parse_engine("23.3.2.37")) == [new]
+    assert pending([old, new], {1: old.digest}, parse_engine("26.9.2.1")) == [new]
+    with pytest.raises(MigrationError, match="version is 'x'"):
+        parse_engine("x")
+
+
 def test_a_migration_edited_after_it_was_applied_is_refused() -> None:
     """The tables would differ between two installations that both say 0001."""
     migration = parse_migration("0001_x.sql", "SELECT 1;")
@@ -222,6 +233,15 @@ def test_an_answer_is_the_same_wherever_its_stream_is_cut(blocks: list[list[Any]
     answer = rows_of(stream[at : at + size] for at in range(0, len(stream), size))
     assert answer.names == names
     assert list(answer.rows) == [row for rows in blocks for row in rows]
+
+
+@given(st.lists(st.integers(-(10**18) + 1, 10**18 - 1)), st.sampled_from((0, 2, 6, 18)))
+def test_money_is_read_exactly(units: list[int], scale: int) -> None:
+    """To the last of eighteen digits, below zero too, and the same whether or not an amount came before."""
+    amounts = [Decimal(unit).scaleb(-scale) for unit in [*units, *units]]
+    columns = [ColumnType("a", f"Decimal(18, {scale})")]
+    answer = rows_of(iter([native_block(columns, [list(amounts)]), native_block(columns, [list(amounts)])]))
+    assert list(answer.rows) == [(amount,) for amount in [*amounts, *amounts]]
 
 
 def test_an_answer_that_ends_inside_a_block_is_an_error_not_a_short_report() -> None:
