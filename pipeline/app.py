@@ -172,6 +172,7 @@ def create_app(
                 number,
                 role=role,
                 topics=effects[role].topics,
+                rest_is_lag=effects[role].rest_is_lag,
                 settings=settings,
                 clients=clients,
                 membership=lambda: app.memberships[role],

@@ -48,6 +48,8 @@ class Effect(Protocol):
 
     topics: tuple[str, ...]
     """Names without the prefix: `rated-calls`, `account-events`, `rejected`."""
+    rest_is_lag: bool
+    """Whether records count as waiting until their rest has ended."""
 
     async def handle(self, records: Sequence[Consumed]) -> Awaitable[None] | None:
         """Records of one topic and partition, in order. Returns when the effect is durable; the position is committed

@@ -38,8 +38,9 @@ class Delivery(NamedTuple):
 
 
 class _Handled(NamedTuple):
-    """Records that were handled: the position after them, and what is still to end before it may be committed."""
+    """Records that were handled: from where, the position after them, and what must end before it may be committed."""
 
+    begin: Progress
     next_offset: int
     rest: asyncio.Future[None] | None
 
@@ -53,6 +54,7 @@ class DownstreamPartition:
         *,
         role: str,
         topics: Sequence[str],
+        rest_is_lag: bool,
         settings: Settings,
         clients: KafkaClients,
         membership: Callable[[], Membership],
@@ -60,6 +62,7 @@ class DownstreamPartition:
     ) -> None:
         self.number = number
         self._role = role
+        self._rest_is_lag = rest_is_lag
         self._is_embedded = settings.embedded_broker
         self._topics = [TopicPartition(settings.topic(topic), number) for topic in topics]
         self._clients = clients
@@ -138,19 +141,25 @@ class DownstreamPartition:
         next_offset = await consumer.position(topic)
         records = [Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value or b"") for r in fetched]
         if not records:
-            self._progress[topic] = Progress(topic, next_offset)
+            self._show(topic, handled, Progress(topic, next_offset))
             return False
-        self._progress[topic] = Progress(topic, records[0].offset, records[0].timestamp_ms)
+        begin = Progress(topic, records[0].offset, records[0].timestamp_ms)
+        self._show(topic, handled, begin)
         await self._released.wait()
         done: asyncio.Future[Awaitable[None] | None] = asyncio.get_running_loop().create_future()
         await self._deliver(Delivery(records, done))
         rest = await done
         if rest is None and handled and handled[-1].rest is None:
             handled.pop()  # however long the first waits, only those that wait themselves take room
-        handled.append(_Handled(next_offset, None if rest is None else asyncio.ensure_future(rest)))
-        self._progress[topic] = Progress(topic, next_offset)
+        handled.append(_Handled(begin, next_offset, None if rest is None else asyncio.ensure_future(rest)))
+        self._show(topic, handled, Progress(topic, next_offset))
         metrics.EFFECTS_HANDLED.labels(self._role).inc(len(records))
         return True
+
+    def _show(self, topic: TopicPartition, handled: deque[_Handled], progress: Progress) -> None:
+        """How far it is: `progress`, or where the oldest rest began that is lag."""
+        is_open = (each.begin for each in handled if each.rest is not None and not each.rest.done())
+        self._progress[topic] = next(is_open, progress) if self._rest_is_lag else progress
 
     def _move(self, topic: TopicPartition, handled: deque[_Handled]) -> None:
         """Moves the position past what has ended, in order. Raises what a rest raised."""

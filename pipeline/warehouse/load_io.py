@@ -1,16 +1,16 @@
 """The loader: results from the topics into the warehouse, each at least once, shown once.
 
-Order: gather the rows of all partitions, insert them, return; the caller commits its position after that. A loader
-that dies in between inserts the same rows again: same key, same content, and FINAL shows them once. The position is
-never taken from the tables: a block that spans months is not atomic.
-While the store is away `handle` does not return, and no more than `_HELD_BYTES_MAX` of records are held.
+Order: gather the records of all partitions, make rows of them, insert these, and only then say so; the caller commits
+its position after that. A loader that dies in between inserts the same rows again: same key, same content, and FINAL
+shows them once. The position is never taken from the tables: a block that spans months is not atomic.
+While the store is away nothing is said, and no more than `_HELD_BYTES_MAX` of records are held.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import ChainMap
-from collections.abc import Sequence
+from collections import ChainMap, deque
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -36,50 +36,49 @@ WAREHOUSE_INSERT_SECONDS = Histogram(
 )
 WAREHOUSE_AWAY = Gauge("pstn_warehouse_away", "1 while the warehouse does not take rows")
 
-# 10,000 rows a block cost 10 us a row; below a few thousand the parts that the engine must merge become many.
-_BLOCK_ROWS = 10_000
-# A result is about 420 bytes: 64 MiB hold 15 blocks. One record alone may be larger and still passes.
+# Rows in blocks of 10,000 cost 10 us each; below a few thousand the parts that the engine must merge become many.
+_BATCH_RECORDS = 10_000
+# A result is about 420 bytes: 64 MiB hold 15 batches. One record alone may be larger and still passes.
 _HELD_BYTES_MAX = 64 * 1024 * 1024
 # So that large originals of rejects do not make a block of hundreds of megabytes.
-_BLOCK_BYTES = 16 * 1024 * 1024
+_BATCH_BYTES = 16 * 1024 * 1024
 _RETRY_WAIT_S_MAX = 10.0
+_CLOSING = "the loader is closing"
 # A worker ends within 5 s; a block takes 0.1 to 0.5 s.
 _CLOSE_TIMEOUT_S = 2.5
 # Decoding goes on while an insert waits for the server. It is done in the loop, at most some milliseconds at once:
 # threads that only compute take Python's lock at each of the loop's steps, and a ledger in the same process fell a
-# minute behind them. In bulk a record takes 7 us and each piece 2 ms more; by itself 45 us.
+# minute behind them. In bulk a record takes 7 us and each piece 2 ms more, by itself 45 us: so the small slices of many
+# partitions become rows together.
 _DECODED_IN_BULK = 1_000
 _BULK_TOPICS = (RATED_CALLS, ACCOUNT_EVENTS)
 _DECODED_AT_ONCE = 100
 
 
-class _Made(NamedTuple):
-    """Blocks to insert, and what they make known of the credit table."""
+class _Delivery(NamedTuple):
+    """Records of one topic and partition, and who waits for their rows."""
 
-    blocks: list[Block]
-    users: dict[bytes, Shown]
-    accounts: dict[bytes, Shown]
+    records: Sequence[Consumed]
+    byte_count: int
+    inserted: asyncio.Future[None]
 
 
 class _Batch:
-    """Rows that will be inserted together, and who waits for them."""
+    """Rows that are inserted together, and what they make known of the credit table."""
 
-    def __init__(self) -> None:
+    def __init__(self, deliveries: Sequence[_Delivery]) -> None:
+        self.deliveries = deliveries
         self.blocks: list[Block] = []
-        self.waiting: list[asyncio.Future[None]] = []
-        self.row_count = 0
-        self.byte_count = 0
+        self.users: dict[bytes, Shown] = {}
+        self.accounts: dict[bytes, Shown] = {}
         self.tables_done: set[str] = set()
-
-    @property
-    def is_full(self) -> bool:
-        return self.row_count >= _BLOCK_ROWS or self.byte_count >= _BLOCK_BYTES
 
 
 class Loader:
     """An `Effect`. Makes the tables when they are not there."""
 
     topics: tuple[str, ...] = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED, CREDIT_TABLE)
+    rest_is_lag = True
 
     def __init__(self, *, store: Store, tables: Tables, gather_s: float = 0.2, is_closing_store: bool = False) -> None:
         """`tables` size the pools. `gather_s`: how long the first row waits for others. `is_closing_store`: nobody
@@ -89,30 +88,36 @@ class Loader:
         self._gather_s = gather_s
         self._is_closing_store = is_closing_store
         self._has_tables = False
-        self._batch = _Batch()
         self._known_users: dict[bytes, Shown] = {}
         self._known_accounts: dict[bytes, Shown] = {}
         self._held_bytes = 0
         self._room = asyncio.Condition()
+        self._gathered: deque[_Delivery] = deque()
+        self._open: set[asyncio.Future[None]] = set()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
-        self._decoding = asyncio.Lock()
 
-    async def handle(self, records: Sequence[Consumed]) -> None:
-        """Returns when the rows are in the store. StoreRefused when they can never be: nothing may be committed."""
+    async def handle(self, records: Sequence[Consumed]) -> Awaitable[None]:
+        """Returns when there is room for the records. What it returns ends when their rows are in the store; with
+        StoreRefused when they can never be: nothing may be committed."""
         byte_count = sum(len(record.value) for record in records)
-        await self._take_room(byte_count)
-        try:
-            async with self._decoding:
-                made = await self._rows_of(records)
-            if made.blocks:
-                await self._join_batch(made.blocks, byte_count)
-                remember(self._known_users, made.users)
-                remember(self._known_accounts, made.accounts)
-        finally:
-            await self._give_room(byte_count)
+        async with self._room:
+            await self._room.wait_for(lambda: self._held_bytes == 0 or self._held_bytes + byte_count <= _HELD_BYTES_MAX)
+            if self._closing.is_set():
+                raise StoreAway(_CLOSING)
+            self._held_bytes += byte_count
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush_until_closed(), name="warehouse-flusher")
+        inserted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open.add(inserted)
+        inserted.add_done_callback(self._forget)
+        self._gathered.append(_Delivery(records, byte_count, inserted))
+        self._arrived.set()
+        if not self._full.is_set() and _is_full(self._gathered):
+            self._full.set()
+        return inserted
 
     async def close(self) -> None:
         """Inserts what has been gathered; if the store is away, gives it up: nobody has committed it."""
@@ -122,63 +127,72 @@ class Loader:
         if self._flusher is not None:
             await asyncio.wait([self._flusher], timeout=_CLOSE_TIMEOUT_S)
             self._flusher.cancel()
+        for inserted in tuple(self._open):
+            inserted.set_exception(StoreAway(_CLOSING))
         if self._is_closing_store:
             await in_thread(self._store.close)
 
-    async def _rows_of(self, records: Sequence[Consumed]) -> _Made:
-        made = _Made([], {}, {})
-        users, accounts = ChainMap(made.users, self._known_users), ChainMap(made.accounts, self._known_accounts)
-        is_bulk = bool(records) and records[0].topic.endswith(_BULK_TOPICS)
-        size = _DECODED_IN_BULK if is_bulk else _DECODED_AT_ONCE
-        for begin in range(0, len(records), size):
-            piece = records[begin : begin + size]
-            if piece[0].topic.endswith(CREDIT_TABLE):
-                shown = user_rows(piece, users), account_rows(piece, accounts, self._tables)
-                made.blocks.extend(block for each in shown for block in each.blocks)
-                made.users.update(shown[0].shown)
-                made.accounts.update(shown[1].shown)
-            else:
-                made.blocks.extend(blocks_of(piece))
-            await asyncio.sleep(0)
-        return made
-
-    async def _take_room(self, byte_count: int) -> None:
-        async with self._room:
-            await self._room.wait_for(lambda: self._held_bytes == 0 or self._held_bytes + byte_count <= _HELD_BYTES_MAX)
-            self._held_bytes += byte_count
-
-    async def _give_room(self, byte_count: int) -> None:
-        async with self._room:
-            self._held_bytes -= byte_count
-            self._room.notify_all()
-
-    async def _join_batch(self, blocks: list[Block], byte_count: int) -> None:
-        if self._closing.is_set():
-            raise StoreAway("the loader is closing")
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush_until_closed(), name="warehouse-flusher")
-        inserted = asyncio.get_running_loop().create_future()
-        self._batch.blocks.extend(blocks)
-        self._batch.waiting.append(inserted)
-        self._batch.row_count += sum(block.row_count for block in blocks)
-        self._batch.byte_count += byte_count
-        self._arrived.set()
-        if self._batch.is_full:
-            self._full.set()
-        await inserted
+    def _forget(self, inserted: asyncio.Future[None]) -> None:
+        self._open.discard(inserted)
+        if not inserted.cancelled():
+            inserted.exception()  # looked at, also when nobody waits for it any more
 
     async def _flush_until_closed(self) -> None:
-        while True:
-            await self._arrived.wait()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), self._gather_s)
-            batch, self._batch = self._batch, _Batch()
-            if not self._closing.is_set():
+        """While a batch is inserted, the next is gathered and made rows."""
+        inserting: asyncio.Task[None] | None = None
+        try:
+            while batch := await self._next_batch():
+                error = await self._make_rows(batch)
+                if inserting is not None:
+                    await inserting
+                inserting = asyncio.create_task(self._end(batch, error) if error else self._insert(batch))
+            if inserting is not None:
+                await inserting
+        except asyncio.CancelledError:
+            if inserting is not None:
+                inserting.cancel()
+            raise
+
+    async def _next_batch(self) -> _Batch | None:
+        """None when the loader is closing and nothing is left."""
+        await self._arrived.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._full.wait(), self._gather_s)
+        deliveries: list[_Delivery] = []
+        while self._gathered and not _is_full(deliveries):
+            deliveries.append(self._gathered.popleft())
+        if not self._closing.is_set():
+            if not self._gathered:
                 self._arrived.clear()
+            if not _is_full(self._gathered):
                 self._full.clear()
-            elif not batch.blocks:
-                return
-            await self._insert(batch)
+        return _Batch(deliveries) if deliveries else None
+
+    async def _make_rows(self, batch: _Batch) -> Exception | None:
+        by_topic: dict[str, list[Consumed]] = {}
+        for delivery in batch.deliveries:
+            for record in delivery.records:
+                by_topic.setdefault(record.topic, []).append(record)
+        try:
+            for topic, records in by_topic.items():
+                size = _DECODED_IN_BULK if topic.endswith(_BULK_TOPICS) else _DECODED_AT_ONCE
+                for begin in range(0, len(records), size):
+                    self._make_rows_of(records[begin : begin + size], batch)
+                    await asyncio.sleep(0)
+        except Exception as error:
+            return error
+        return None
+
+    def _make_rows_of(self, records: Sequence[Consumed], batch: _Batch) -> None:
+        """Adds the rows of records of one topic."""
+        if not records[0].topic.endswith(CREDIT_TABLE):
+            batch.blocks.extend(blocks_of(records))
+            return
+        users = user_rows(records, ChainMap(batch.users, self._known_users))
+        accounts = account_rows(records, ChainMap(batch.accounts, self._known_accounts), self._tables)
+        batch.blocks.extend((*users.blocks, *accounts.blocks))
+        batch.users.update(users.shown)
+        batch.accounts.update(accounts.shown)
 
     async def _insert(self, batch: _Batch) -> None:
         outcome: BaseException | None = None
@@ -194,17 +208,26 @@ class Loader:
                 with attempt:
                     await in_thread(lambda: self._insert_blocks(batch))
             WAREHOUSE_AWAY.set(0)
+            remember(self._known_users, batch.users)
+            remember(self._known_accounts, batch.accounts)
         except BaseException as error:
             outcome = error
-        for inserted in batch.waiting:
-            if inserted.done():  # who waited was cancelled: its partition went to another owner
-                continue
-            if outcome is None:
-                inserted.set_result(None)
-            else:
-                inserted.set_exception(_for_one_waiter(outcome))
+        await self._end(batch, outcome)
         if isinstance(outcome, asyncio.CancelledError):
             raise outcome
+
+    async def _end(self, batch: _Batch, outcome: BaseException | None) -> None:
+        """Says to each who waits how it ended, and gives room for others."""
+        for delivery in batch.deliveries:
+            if delivery.inserted.done():  # who waited was cancelled: its partition went to another owner
+                continue
+            if outcome is None:
+                delivery.inserted.set_result(None)
+            else:
+                delivery.inserted.set_exception(_for_one_waiter(outcome))
+        async with self._room:
+            self._held_bytes -= sum(delivery.byte_count for delivery in batch.deliveries)
+            self._room.notify_all()
 
     def _insert_blocks(self, batch: _Batch) -> None:
         """In a thread. After a failure the table that failed is inserted again as a whole."""
@@ -233,8 +256,14 @@ class Loader:
         log.warning("warehouse_away", store=self._store.name, attempt=state.attempt_number, error=str(error))
 
 
+def _is_full(deliveries: Collection[_Delivery]) -> bool:
+    """Whether they make a whole batch."""
+    record_count = sum(len(delivery.records) for delivery in deliveries)
+    return record_count >= _BATCH_RECORDS or sum(delivery.byte_count for delivery in deliveries) >= _BATCH_BYTES
+
+
 def _for_one_waiter(error: BaseException) -> BaseException:
     """An exception of its own for each: a shared one would collect the tracebacks of all."""
     if isinstance(error, StoreAway | StoreRefused):
         return type(error)(str(error))
-    return StoreAway("the loader is closing") if isinstance(error, asyncio.CancelledError) else error
+    return StoreAway(_CLOSING) if isinstance(error, asyncio.CancelledError) else error

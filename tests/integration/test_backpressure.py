@@ -158,7 +158,7 @@ def test_a_broker_that_is_away_is_waited_for_without_spinning(
     asyncio.run(run())
 
 
-def fill_results(bootstrap: str, topic: str) -> None:
+def fill_results(bootstrap: str, topic: str, count: int = RESULTS) -> None:
     """Rated calls as a ledger writes them, each of its own place."""
     rated = codec("rated_call")
     fields = rated.fields
@@ -169,7 +169,7 @@ def fill_results(bootstrap: str, topic: str) -> None:
     for name in LONG_TEXTS:
         values[fields.index(name)] = "x" * 250
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "log_level": 0})
-    for number in range(RESULTS):
+    for number in range(count):
         values[at["applied_seq"]] = values[at["source_offset"]] = number
         values[at["source_partition"]] = number % PARTITIONS
         values[at["usage_id"]] = f"call-{number}"
@@ -227,4 +227,37 @@ def test_a_warehouse_that_is_away_holds_the_loader_and_not_its_memory(
         asyncio.run(run())
     finally:
         server.resume()
+        server.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.clickhouse
+def test_rows_that_wait_for_the_warehouse_are_lag_although_more_is_read(
+    kafka: KafkaNode, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A loader that hands over before it has inserted must not look as if it were done."""
+    server = ClickHouseServer(tmp_path / "clickhouse")
+    server.start()
+
+    async def run() -> None:
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        topic = deployment.settings.topic("rated-calls")
+        waiting = r'pstn_lag_records\{.*topic=".*rated-calls"'
+        variables = {"PSTN_ROLES": "loader", "PSTN_WAREHOUSE": server.url("pstn")}
+        with worker_process(deployment, tmp_path / "log", **variables) as (_, port):
+            await eventually(lambda: metric(port, "pstn_owned_partitions"), lambda n: n == PARTITIONS, wait_s=WAIT_S)
+            with away(server, "killed"):
+                fill_results(kafka.bootstrap, topic, 100)
+                await eventually(lambda: metric(port, waiting), lambda n: n == 100, wait_s=WAIT_S)
+                fill_results(kafka.bootstrap, topic, 100)
+                handled = "pstn_effects_handled_total"
+                await eventually(lambda: metric(port, handled), lambda n: n >= 200, wait_s=WAIT_S)
+                await asyncio.sleep(3)
+                assert metric(port, waiting) == 200
+            gone = await eventually(lambda: metric(port, waiting), lambda n: n == 0, wait_s=WAIT_S)
+            assert gone == 0
+
+    try:
+        asyncio.run(run())
+    finally:
         server.stop()

@@ -155,7 +155,7 @@ from tests.integration import warehouse_loader_process as log
 
 async def main():
     loader = Loader(store=open_store(sys.argv[1]), tables=log.shipped_tables(), gather_s=0.01, is_closing_store=True)
-    waiting = asyncio.create_task(loader.handle([log.record_at(0, 0)]))
+    waiting = await loader.handle([log.record_at(0, 0)])
     await asyncio.sleep(0.5)
     await loader.close()
     try:

@@ -66,7 +66,7 @@ async def _load_partition(loader: Loader, folder: Path, partition: int, record_c
     position = folder / f"position-{partition}"
     while (offset := position_of(folder, partition)) < record_count:
         batch = [record_at(partition, offset + index) for index in range(min(_BATCH_RECORDS, record_count - offset))]
-        await loader.handle(batch)
+        await (await loader.handle(batch))
         print("inserted", flush=True)
         await asyncio.sleep(0.03)  # the moment between the insert and the commit
         beside = position.with_suffix(".new")

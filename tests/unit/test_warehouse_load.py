@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.base.record import Consumed
 from pipeline.base.resources_io import resource_path
 from pipeline.charge.tables_io import load_tables
 from pipeline.warehouse import load_io
@@ -66,6 +67,11 @@ def calls(count: int, start: int = 1) -> list[Any]:
     return [consumed("rated_call", rated_call(seq), seq) for seq in range(start, start + count)]
 
 
+async def loaded(loader: Loader, records: Sequence[Consumed]) -> None:
+    """Until the rows are in the store."""
+    await (await loader.handle(records))
+
+
 def run(store: FakeStore, work: Any, **options: Any) -> Any:
     async def main() -> Any:
         loader = Loader(store=store, tables=TABLES, **options)
@@ -82,26 +88,44 @@ def test_rows_of_several_partitions_go_into_one_insert() -> None:
     store = FakeStore()
 
     async def work(loader: Loader) -> None:
-        await asyncio.gather(*(loader.handle(calls(10, start=10 * number)) for number in range(1, 13)))
+        await asyncio.gather(*(loaded(loader, calls(10, start=10 * number)) for number in range(1, 13)))
 
     run(store, work, gather_s=0.3)
     assert store.inserts == [("rated_calls", 120)]
 
 
-def test_a_full_block_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_io, "_BLOCK_ROWS", 50)
+def test_more_is_taken_while_an_insert_waits_for_the_store() -> None:
+    """A partition would otherwise stand for a whole insert before its next records are looked at."""
     store = FakeStore()
-    run(store, lambda loader: loader.handle(calls(60)), gather_s=15)
+    store.is_away = True
+
+    async def work(loader: Loader) -> None:
+        first = await loader.handle(calls(1))
+        while not store.attempts:
+            await asyncio.sleep(0.01)
+        others = [await asyncio.wait_for(loader.handle(calls(2, start=10 * number)), 1) for number in range(1, 5)]
+        assert not store.inserts
+        store.is_away = False
+        await asyncio.gather(first, *others)
+
+    run(store, work, gather_s=0.2)
+    assert store.inserts == [("rated_calls", 1), ("rated_calls", 8)]
+
+
+def test_a_full_block_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_io, "_BATCH_RECORDS", 50)
+    store = FakeStore()
+    run(store, lambda loader: loaded(loader, calls(60)), gather_s=15)
     assert store.inserts == [("rated_calls", 60)]
 
 
-def test_handle_returns_only_when_every_table_of_its_records_has_the_rows() -> None:
+def test_a_delivery_ends_only_when_every_table_of_its_records_has_the_rows() -> None:
     """The caller commits its position then: what is not inserted would be lost."""
     store = FakeStore([StoreAway("once"), StoreAway("twice")])
     records = [*calls(2), consumed("ledger_entry", ledger_entry(1, [("credits:a", -1), ("revenue:usage", 1)]))]
 
     async def work(loader: Loader) -> dict[str, int]:
-        await loader.handle(records)
+        await loaded(loader, records)
         return {table: len(rows) for table, rows in store.rows.items()}
 
     assert run(store, work, gather_s=0.01) == {"rated_calls": 2, "ledger_entries": 2}
@@ -120,7 +144,7 @@ def test_a_table_that_has_the_rows_is_not_filled_again_when_the_next_one_fails()
         original(table, columns, data)
 
     store.insert = insert  # type: ignore[method-assign]
-    run(store, lambda loader: loader.handle([*calls(2), entry]), gather_s=0.01)
+    run(store, lambda loader: loaded(loader, [*calls(2), entry]), gather_s=0.01)
     assert failed
     assert store.inserts == [("rated_calls", 2), ("ledger_entries", 2)]
 
@@ -135,7 +159,7 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_memory_is_bounded(
     store.is_away = True
 
     async def work(loader: Loader) -> int:
-        waiting = [asyncio.create_task(loader.handle(batch)) for _ in range(10)]
+        waiting = [asyncio.create_task(loaded(loader, batch)) for _ in range(10)]
         await asyncio.sleep(0.3)
         assert store.attempts > 1
         assert not any(task.done() for task in waiting)
@@ -152,7 +176,7 @@ def test_one_record_larger_than_the_bound_still_passes(monkeypatch: pytest.Monke
     """It would wait for room for ever, and its partition with it."""
     monkeypatch.setattr(load_io, "_HELD_BYTES_MAX", 10)
     store = FakeStore()
-    run(store, lambda loader: loader.handle(calls(1)), gather_s=0.01)
+    run(store, lambda loader: loaded(loader, calls(1)), gather_s=0.01)
     assert store.inserts == [("rated_calls", 1)]
 
 
@@ -162,8 +186,8 @@ def test_a_refusal_reaches_the_caller_and_the_next_batch_makes_the_tables_again(
 
     async def work(loader: Loader) -> None:
         with pytest.raises(StoreRefused, match="no such table"):
-            await loader.handle(calls(1))
-        await loader.handle(calls(1))
+            await loaded(loader, calls(1))
+        await loaded(loader, calls(1))
 
     run(store, work, gather_s=0.01)
     assert store.tables_made == 2
@@ -174,8 +198,8 @@ def test_closing_inserts_what_was_gathered() -> None:
     store = FakeStore()
 
     async def work(loader: Loader) -> None:
-        waiting = asyncio.create_task(loader.handle(calls(3)))
-        while not loader._batch.blocks:
+        waiting = asyncio.create_task(loaded(loader, calls(3)))
+        while not loader._gathered:
             await asyncio.sleep(0.01)
         await loader.close()
         await waiting
@@ -190,7 +214,7 @@ def test_closing_while_the_store_is_away_gives_up_without_acknowledging() -> Non
     store.is_away = True
 
     async def work(loader: Loader) -> None:
-        waiting = asyncio.create_task(loader.handle(calls(3)))
+        waiting = asyncio.create_task(loaded(loader, calls(3)))
         while not store.attempts:
             await asyncio.sleep(0.01)
         started = asyncio.get_running_loop().time()
@@ -203,14 +227,38 @@ def test_closing_while_the_store_is_away_gives_up_without_acknowledging() -> Non
     assert store.rows == {}
 
 
+def test_nobody_waits_for_a_loader_that_has_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is inserted, made rows, gathered or waits for room when it closes: each is told, none is acknowledged."""
+    monkeypatch.setattr(load_io, "_HELD_BYTES_MAX", 4 * len(calls(1)[0].value))
+    monkeypatch.setattr(load_io, "_CLOSE_TIMEOUT_S", 0.2)
+    store = FakeStore()
+    is_let_go = threading.Event()
+
+    def insert(table: str, columns: Sequence[ColumnType], data: Sequence[Sequence[object]]) -> None:
+        is_let_go.wait(10)
+
+    store.insert = insert  # type: ignore[method-assign]
+
+    async def work(loader: Loader) -> None:
+        waiting = [asyncio.create_task(loaded(loader, calls(1, start=number))) for number in range(8)]
+        await asyncio.sleep(0.3)
+        await loader.close()
+        ended, open_ones = await asyncio.wait(waiting, timeout=2)
+        is_let_go.set()
+        assert not open_ones
+        assert {type(task.exception()) for task in ended} == {StoreAway}
+
+    run(store, work, gather_s=0.01)
+
+
 def test_a_waiter_that_was_cancelled_does_not_disturb_the_others() -> None:
     """Its partition went to another worker in the middle of an insert."""
     store = FakeStore()
 
     async def work(loader: Loader) -> None:
-        gone = asyncio.create_task(loader.handle(calls(2)))
-        stays = asyncio.create_task(loader.handle(calls(2, start=10)))
-        while len(loader._batch.waiting) < 2:
+        gone = asyncio.create_task(loaded(loader, calls(2)))
+        stays = asyncio.create_task(loaded(loader, calls(2, start=10)))
+        while len(loader._gathered) < 2:
             await asyncio.sleep(0.005)
         gone.cancel()
         await stays
@@ -222,7 +270,7 @@ def test_a_waiter_that_was_cancelled_does_not_disturb_the_others() -> None:
 
 def test_unreadable_results_are_loaded_beside_the_others() -> None:
     store = FakeStore()
-    run(store, lambda loader: loader.handle([*calls(2), raw(b"junk", 9), *calls(1, start=5)]), gather_s=0.01)
+    run(store, lambda loader: loaded(loader, [*calls(2), raw(b"junk", 9), *calls(1, start=5)]), gather_s=0.01)
     assert sorted(store.inserts) == [("rated_calls", 3), ("rejected_cdrs", 1)]
 
 
@@ -233,9 +281,9 @@ def test_a_user_is_inserted_again_until_an_insert_of_him_succeeded() -> None:
 
     async def work(loader: Loader) -> None:
         with pytest.raises(StoreRefused):
-            await loader.handle([record])
-        await loader.handle([record])
-        await loader.handle([record])
+            await loaded(loader, [record])
+        await loaded(loader, [record])
+        await loaded(loader, [record])
 
     run(store, work, gather_s=0.01)
     assert store.inserts == [("users", 1)]

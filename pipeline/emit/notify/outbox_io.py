@@ -31,6 +31,7 @@ class Notifier:
     """An `Effect`. Makes the folder when it is not there."""
 
     topics: tuple[str, ...] = (ACCOUNT_EVENTS,)
+    rest_is_lag = False
 
     def __init__(self, *, folder: Path) -> None:
         self._folder = folder

@@ -43,6 +43,7 @@ class PaymentWorker:
     """
 
     topics: tuple[str, ...] = (ACCOUNT_EVENTS,)
+    rest_is_lag = False
 
     def __init__(
         self,
