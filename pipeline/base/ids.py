@@ -35,7 +35,9 @@ def partition_of(tenant_id: str, partition_count: int) -> int:
 
 
 def _escaped(part: str) -> str:
-    return part.replace("%", "%25").replace("/", "%2F").replace("\x00", "%00") if not part.isalnum() else part
+    if "/" not in part and "%" not in part and "\x00" not in part:
+        return part
+    return part.replace("%", "%25").replace("/", "%2F").replace("\x00", "%00")
 
 
 def account_key(tenant_id: str) -> bytes:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY, next_month_starts_at
+from pipeline.base.ids import part_key
 from pipeline.base.reject import InvariantBroken
 from pipeline.charge.subscriber import Subscriber, Terms
 
 NEVER_MS = 2**62
 EXPIRY_NOTICE_MS = 30 * MS_PER_DAY
+MONTH_PART = "pools"
 
 
 class Lot:
@@ -147,6 +149,30 @@ class RefundQueue(NamedTuple):
 NO_REFUNDS = RefundQueue()
 
 
+class Rest:
+    """What seldom changes of an account, and the bytes that it takes at the end of its record."""
+
+    __slots__ = ("encoded", "first_month", "purchased", "recharging", "refunds", "seats", "unpriced_days")
+
+    def __init__(
+        self,
+        encoded: bytes,
+        recharging: Recharging,
+        seats: tuple[Seats, ...],
+        purchased: tuple[tuple[str, int], ...],
+        unpriced_days: tuple[tuple[int, str], ...],
+        first_month: str,
+        refunds: RefundQueue,
+    ) -> None:
+        self.encoded = encoded
+        self.recharging = recharging
+        self.seats = seats
+        self.purchased = purchased
+        self.unpriced_days = unpriced_days
+        self.first_month = first_month
+        self.refunds = refunds
+
+
 class Account:
     """One tenant. What it holds is immutable but for the list of lots. `owner` names the slice whose copy this is."""
 
@@ -157,14 +183,18 @@ class Account:
         "is_funded",
         "is_suspended",
         "is_switch_announced",
+        "key",
         "lot_count",
         "lots",
         "lots_due_at",
+        "moved_micros",
+        "opening_micros",
         "overdraft_micros",
         "owner",
         "purchased",
         "recharging",
         "refunds",
+        "rest",
         "seats",
         "subscriber",
         "tenant_id",
@@ -197,12 +227,23 @@ class Account:
         """Earliest month with a record of pool use, or ""."""
         self.first_month_ends_at = NEVER_MS
         self.refunds = NO_REFUNDS
+        self.rest: Rest | None = None
+        """As it was last packed or unpacked; what has been replaced since is another object."""
+        self.key = b""
+        """Of its record in the credit table, once it was asked for."""
+        self.opening_micros = 0
+        """The balance before the slice."""
+        self.moved_micros = 0
+        """What the slice's ledger entries say of the credits; together they must be the balance."""
         self.subscriber: Subscriber | None = None
         self.owner: object = None
 
     def copy(self) -> Account:
         """A copy that may be changed."""
         twin = Account(self.tenant_id, self.terms)
+        twin.rest = self.rest
+        twin.key = self.key
+        twin.opening_micros = self.balance_micros
         twin.lots = self.lots.copy()
         twin.lot_count = self.lot_count
         twin.lots_due_at = self.lots_due_at
@@ -255,6 +296,11 @@ class Account:
             raise InvariantBroken(
                 f"{self.tenant_id} has balance {self.balance_micros}, lots of {held}, overdraft {self.overdraft_micros}"
             )
+        if self.balance_micros != self.opening_micros + self.moved_micros:
+            raise InvariantBroken(
+                f"{self.tenant_id} has balance {self.balance_micros}, by its entries "
+                f"{self.opening_micros + self.moved_micros}"
+            )
 
 
 class PoolUse:
@@ -274,13 +320,14 @@ UNUSED = PoolUse(0, False, False)
 class MonthPools:
     """What a tenant used of its pools in one month, by the pool's name."""
 
-    __slots__ = ("month", "owner", "pools", "tenant_id")
+    __slots__ = ("key", "month", "owner", "pools", "tenant_id")
 
     def __init__(self, tenant_id: str, month: str, pools: dict[str, PoolUse], owner: object = None) -> None:
         self.tenant_id = tenant_id
         self.month = month
         self.pools = pools
         self.owner = owner
+        self.key = part_key(tenant_id, MONTH_PART, month)
 
 
 class Spend:
@@ -305,13 +352,27 @@ class UserSettings(NamedTuple):
     is_resource_account: bool
 
 
+class Profile:
+    """What seldom changes of a user, and the bytes that it takes in the middle of his record."""
+
+    __slots__ = ("encoded", "removed_at", "seats", "settings")
+
+    def __init__(self, encoded: bytes, settings: UserSettings, removed_at: int | None, seats: tuple[str, ...]) -> None:
+        self.encoded = encoded
+        self.settings = settings
+        self.removed_at = removed_at
+        self.seats = seats
+
+
 class User:
     """One user; months and pools are those that a late call could still belong to."""
 
     __slots__ = (
+        "key",
         "months",
         "owner",
         "pools",
+        "profile",
         "removed_at",
         "seats",
         "settings",
@@ -330,12 +391,16 @@ class User:
         self.months: dict[str, Spend] = {}
         self.pools: dict[tuple[str, str], PoolUse] = {}
         """Use of his own pools (`MCOPSTN8`), by month and pool name."""
+        self.profile: Profile | None = None
+        self.key = b""
         self.subscriber: Subscriber | None = None
         self.owner: object = None
 
     def copy(self) -> User:
         """A copy that may be changed."""
         twin = User(self.tenant_id, self.user_id, self.settings)
+        twin.profile = self.profile
+        twin.key = self.key
         twin.removed_at = self.removed_at
         twin.seats = self.seats
         twin.months = self.months.copy()

@@ -116,7 +116,7 @@ class Turn:
         recharge_id: str | None = None,
     ) -> None:
         """Books a double entry. Raises InvariantBroken unless its sides, none of them 0, sum to zero."""
-        account, record, index = self.account, self.record, len(self.entries)
+        account, record, index = self.write(), self.record, len(self.entries)
         place = self.place
         total = moved = 0
         for side, amount_micros in postings:
@@ -128,7 +128,7 @@ class Turn:
         if total:
             raise InvariantBroken(f"the postings of {kind} at {place} sum to {total}, not to zero")
         tenant_id = account.tenant_id
-        self.books.note_moved(tenant_id, moved)
+        account.moved_micros += moved
         _, topic, partition, offset, now_ms, _, _ = record
         self.entries.append(
             _make_entry(
