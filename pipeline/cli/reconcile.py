@@ -23,7 +23,7 @@ from pipeline.warehouse.reconcile import Outcome
 from pipeline.warehouse.reconcile_since import Position, StateError, parse_agreed
 
 if TYPE_CHECKING:
-    from pipeline.warehouse.reconcile_io import Compared
+    from pipeline.warehouse.reconcile_io import Compared, Waiting
 
 EXIT_DIFFERENT = 1
 _DIFFERENCES_SHOWN_MAX = 50
@@ -52,9 +52,9 @@ def reconcile(
 ) -> None:
     """Compare topics, ledger, balances and warehouse by tenant and month, to the micro-unit. They differ: exit code 1.
 
-    What differs is listed with its place in the log. With --state a run reads only what came since the books last
-    agreed: cheap enough for every hour. Such a run does not see a row that was changed in the past, so run it with
-    --full once a day.
+    What differs is listed with its place in the log. What the ledger has not read yet is not compared, but said. With
+    --state a run reads only what came since the books last agreed: cheap enough for every hour. Such a run does not see
+    a row that was changed in the past, so run it with --full once a day.
 
     Example: pstn reconcile --state reconciled.json --metrics /var/lib/node_exporter/pstn_reconcile.prom
     """
@@ -79,14 +79,27 @@ def reconcile(
         raise fail(plain(f"{error.filename or state}: {error.strerror}")) from None
     outcome = compared.outcome
     if format == "json":
-        shown = as_json(outcome) | {"positions": [each._asdict() for each in compared.positions]}
+        waiting = {"cdrs": compared.waiting.cdrs_max, "commands": compared.waiting.commands_max}
+        positions = [each._asdict() for each in compared.positions]
+        shown = as_json(outcome) | {"waiting_at_most": waiting, "positions": positions}
         typer.echo(json.dumps(shown, ensure_ascii=False))
     else:
         print_outcome(outcome, Console())
         if compared.positions:
             print_positions(compared.positions, Console())
+        Console().print(waiting_line(compared.waiting), highlight=False)
     if outcome.differences:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def waiting_line(waiting: Waiting) -> str:
+    """The comparison is of what the ledger has read; this is what it has not."""
+    if not any(waiting):
+        return "nothing on the input topics waits for the ledger"
+    return (
+        f"up to {waiting.cdrs_max:,} CDRs and {waiting.commands_max:,} commands still wait for the ledger"
+        " (offsets after its checkpoints; markers of transactions count too)"
+    )
 
 
 def _say(line: str) -> None:

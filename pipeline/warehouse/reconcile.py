@@ -29,6 +29,7 @@ class PartitionState(NamedTuple):
     call_count_max: int | None = None
     after_seq: int = 0
     after_ms: int = 0
+    next_offset_commands: int = 0
 
 
 class Balance(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -13,7 +13,7 @@ from pipeline.base.avro import DecodeError, codec
 from pipeline.base.ids import CHECKPOINT_KEY, partition_of
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
 from pipeline.base.settings_io import Settings
-from pipeline.base.topics import CDRS, CREDIT_TABLE
+from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE
 from pipeline.base.topics_io import connect_admin
 from pipeline.warehouse.reconcile import (
     UNREADABLE_SQL,
@@ -72,12 +72,21 @@ class _Patience:
             )
 
 
+class Waiting(NamedTuple):
+    """What the ledger had not read when the books were looked at: offsets from its checkpoints to the ends of the
+    topics. So many records at most: a transaction's marker takes an offset too, and one that is aborted all of its."""
+
+    cdrs_max: int
+    commands_max: int
+
+
 class Compared(NamedTuple):
     """`agreed`: what the next comparison may begin at, None when the books differ; `positions`: where they do."""
 
     outcome: Outcome
     agreed: Agreed | None
     positions: list[Position]
+    waiting: Waiting
 
 
 class Books(NamedTuple):
@@ -85,6 +94,7 @@ class Books(NamedTuple):
 
     balances: list[Balance]
     partitions: list[PartitionState]
+    waiting: Waiting
 
 
 async def reconcile(
@@ -110,10 +120,11 @@ async def reconcile(
         warehouse = await asyncio.to_thread(read_warehouse, store, books.partitions, settings.topic(CDRS))
         outcome, agreed = judge(books.balances, books.partitions, warehouse, since=since, taken_at_ms=taken_at_ms)
         if not outcome.differences:
-            return Compared(outcome, agreed, [])
+            return Compared(outcome, agreed, [], books.waiting)
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            return Compared(outcome, None, await find_positions(store, settings, books.partitions, outcome))
+            positions = await find_positions(store, settings, books.partitions, outcome)
+            return Compared(outcome, None, positions, books.waiting)
         if not is_waiting:
             is_waiting = True
             say(f"the warehouse is not as far as the ledger: waiting up to {left_s:.0f} s for the loader")
@@ -168,7 +179,22 @@ async def read_books(
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
     books = [task.result() for task in reading]
-    return Books([balance for balances, _ in books for balance in balances], [state for _, state in books])
+    states = [state for _, state in books]
+    waiting = await _waiting(clients, settings, states)
+    return Books([balance for balances, _ in books for balance in balances], states, waiting)
+
+
+async def _waiting(clients: KafkaClients, settings: Settings, states: Sequence[PartitionState]) -> Waiting:
+    cdrs = {TopicPartition(settings.topic(CDRS), each.partition): each.next_offset_cdrs for each in states}
+    commands = {TopicPartition(settings.topic(COMMANDS), each.partition): each.next_offset_commands for each in states}
+    async with clients.reading(committed=False) as consumer:
+        both = [*cdrs, *commands]
+        first, end = await consumer.beginning_offsets(both), await consumer.end_offsets(both)
+
+    def behind(positions: Mapping[TopicPartition, int]) -> int:
+        return sum(max(0, end[place] - max(first[place], position)) for place, position in positions.items())
+
+    return Waiting(behind(cdrs), behind(commands))
 
 
 def _partition_numbers(bootstrap_servers: str, topic: str) -> list[int]:
@@ -195,7 +221,13 @@ def balances_of(latest: Mapping[bytes, bytes]) -> list[Balance]:
 def state_of(partition: int, checkpoint: bytes) -> PartitionState:
     """Raises DecodeError."""
     fields = cast("dict[str, Any]", codec("checkpoint").decode(checkpoint))
-    return PartitionState(partition, fields["ledger_epoch"], fields["applied_seq"], fields["next_offset_cdrs"])
+    return PartitionState(
+        partition,
+        fields["ledger_epoch"],
+        fields["applied_seq"],
+        fields["next_offset_cdrs"],
+        next_offset_commands=fields["next_offset_commands"],
+    )
 
 
 async def _credit_table(

@@ -17,7 +17,9 @@ from pipeline.__main__ import cli
 from pipeline.base.avro import codec
 from pipeline.base.calendar import month_of
 from pipeline.base.ids import CHECKPOINT_KEY, account_key, partition_of
+from pipeline.cli.reconcile import waiting_line
 from pipeline.embedded.broker_io import PARTITION_COUNT, EmbeddedBroker
+from pipeline.warehouse.reconcile_io import Waiting
 from pipeline.warehouse.reconcile_since import Agreed, StateError, parse_agreed
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store_io import migrate, open_store
@@ -56,6 +58,13 @@ class Books:
         if is_entered:
             postings = [("credits:a", -26_000), ("revenue:usage", 26_000)]
             self.load(ledger_entry(self.seq, postings, occurred_at=NOW_MS, **self.place))
+
+    async def send(self, count: int) -> None:
+        """CDRs that no ledger has read, outside any transaction."""
+        async with AIOKafkaProducer(bootstrap_servers=self.broker.bootstrap) as producer:
+            for _ in range(count):
+                value = codec("cdr").encode(sample_of("cdr") | {"tenant_id": "t1"})
+                await producer.send_and_wait(self.prefix + "cdrs", value, partition=NUMBER)
 
     def load(self, *records: dict[str, Any]) -> None:
         named = [("ledger_entry" if "entry_id" in each else "rated_call", each) for each in records]
@@ -115,6 +124,24 @@ def test_each_run_goes_on_where_the_books_last_agreed(books: Books, tmp_path: Pa
     books.load(rated_call(2, **books.place | {"tenant_id": "t0"}))  # put into the past
     assert books.reconcile().exit_code == 0
     assert books.reconcile("--full").exit_code == 1
+
+
+def test_what_the_ledger_has_not_read_yet_is_said(books: Books) -> None:
+    """Books agree on what was read: without a word on the rest, a stopped ledger looks like a quiet day."""
+    books.call()
+    before = json.loads(books.reconcile("--format", "json").stdout)["waiting_at_most"]
+    assert before == {"cdrs": 1, "commands": 0}  # the marker of the CDR's transaction
+    asyncio.run(books.send(12))
+    result = books.reconcile("--full")
+    assert result.exit_code == 0, result.stdout
+    said = "up to 13 CDRs and 0 commands still wait for the ledger"
+    assert said in result.stdout
+    assert "markers" in result.stdout
+    assert json.loads(books.reconcile("--format", "json").stdout)["waiting_at_most"] == {"cdrs": 13, "commands": 0}
+
+
+def test_when_nothing_waits_that_is_said_too() -> None:
+    assert waiting_line(Waiting(0, 0)) == "nothing on the input topics waits for the ledger"
 
 
 def test_a_call_without_its_entry_and_a_cdr_without_a_result_are_named(books: Books, tmp_path: Path) -> None:

@@ -117,5 +117,10 @@ def test_a_balance_is_lots_less_overdraft_and_only_accounts_have_one() -> None:
 
 
 def test_a_checkpoint_says_how_far_its_partition_has_come() -> None:
-    fields = sample_of("checkpoint") | {"ledger_epoch": 1, "applied_seq": 9, "next_offset_cdrs": 5}
-    assert state_of(3, codec("checkpoint").encode(fields)) == PartitionState(3, 1, 9, 5)
+    fields = sample_of("checkpoint") | {
+        "ledger_epoch": 1,
+        "applied_seq": 9,
+        "next_offset_cdrs": 5,
+        "next_offset_commands": 7,
+    }
+    assert state_of(3, codec("checkpoint").encode(fields)) == PartitionState(3, 1, 9, 5, next_offset_commands=7)
