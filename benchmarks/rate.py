@@ -190,7 +190,7 @@ class World:
             ledger.adopt(decided)
             costs.append((time.process_time() - started) * 1e6 / len(inputs))
             self.turns.append(costs[-1] * 1_000 / loop_ns())
-            self.outcomes.update(applied.rated.outcome for applied in decided.applied if applied.rated is not None)
+            self.outcomes.update(applied.call.outcome for applied in decided.applied if applied.call is not None)
         return costs
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.base.money import ceil_div
@@ -147,7 +146,7 @@ _KINDS = {
 def rate(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules) -> Charge:
     """The charge for a call that was not sent before. Never raises for bad data; the unknown has a defined outcome."""
     duration_s = cdr.duration_s
-    quote = _quote_for(cdr, subscriber, tables, rules, _FREE_NOT_CONNECTED if duration_s == 0 else None)
+    quote = _quote_for(cdr, subscriber, tables, rules, None if duration_s else _FREE_NOT_CONNECTED)
     return Charge(quote, ceil_div(duration_s, 60))
 
 
@@ -168,14 +167,27 @@ def _quote_for(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, p
     is_toll_free, service_number = False, None
     if is_inbound and (family is _CONFERENCE or family is _APPLICATION):
         is_toll_free, service_number = _is_toll_free(cdr, rules), callee
-    return _quote(
-        subscriber, call_type, country.iso2, deck, facts, match, is_to_emergency,
-        not is_inbound and _has_premium_prefix(number, country), is_toll_free, service_number,
-        tables.allowances_since(start_ms), payment, tables, rules.international_quota_closes_domestic,
+    has_premium_prefix = not is_inbound and _has_premium_prefix(number, country)
+    asked: _Asked = (
+        subscriber, call_type, country.iso2, deck, facts, match, is_to_emergency, has_premium_prefix, is_toll_free,
+        service_number, tables.allowances_since(start_ms), payment, tables, rules.international_quota_closes_domestic,
     )  # fmt: skip
+    quote = _quotes.get(asked)
+    if quote is None:
+        if len(_quotes) >= REMEMBERED_COUNT_MAX:
+            _quotes.clear()
+        quote = _quotes[asked] = _quote(*asked)
+    return quote
 
 
-@lru_cache(maxsize=REMEMBERED_COUNT_MAX)
+_Asked = tuple[
+    Subscriber, str, str, Deck | None, NumberFacts | None, Match, bool, bool, bool, str | None, int, Payment | None,
+    Tables, bool,
+]  # fmt: skip
+"""All on which a quote depends: the arguments of `_quote`."""
+_quotes: dict[_Asked, Quote] = {}
+
+
 def _quote(
     subscriber: Subscriber,
     call_type: str,

@@ -132,12 +132,12 @@ class SliceWork:
             return self._reject(record, refused)
         turn = Turn(record, books, account, self._ledger_epoch, self._applied_seq)
         turn.user = user
-        rated = calls.apply_call(
+        call = calls.apply_call(
             turn, cdr, is_duplicate=seen is not None, tables=self._tables, rules=self._rules, version=self._version
         )
         if seen is None:
             self._seen_now[id_digest] = (now_ms, content_digest)
-        return Applied(rated, body, turn.events, turn.entries)
+        return Applied(call, body, turn.events, turn.entries)
 
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
         record, tenant_id = read.record, command.tenant_id

@@ -53,6 +53,86 @@ class Settlement:
         self.paid = paid
 
 
+class DecidedCall:
+    """The decision on a call. Its rated call is put together when it is asked for, which is once: to be written."""
+
+    __slots__ = (
+        "applied_seq",
+        "balance_after_micros",
+        "cdr",
+        "charge",
+        "currency",
+        "ledger_epoch",
+        "record",
+        "settlement",
+        "version",
+    )
+
+    def __init__(
+        self, cdr: Cdr, charge: Charge, settlement: Settlement, balance_after_micros: int, turn: Turn, version: str
+    ) -> None:
+        self.cdr = cdr
+        self.charge = charge
+        self.settlement = settlement
+        self.balance_after_micros = balance_after_micros
+        self.currency = turn.account.terms.currency
+        self.record = turn.record
+        self.ledger_epoch = turn.ledger_epoch
+        self.applied_seq = turn.applied_seq
+        self.version = version
+
+    @property
+    def outcome(self) -> str:
+        return self.settlement.outcome
+
+    def rated_call(self) -> RatedCall:
+        """The decision as it is published."""
+        return _make_rated(self.cdr + self.values_after_cdr())  # compiled, `+` costs a quarter of unpacking
+
+    def values_after_cdr(self) -> tuple[object, ...]:
+        """The fields of the rated call that follow on those of its CDR."""
+        charge, settlement = self.charge, self.settlement
+        quote, paid, drawn, minutes = charge.quote, settlement.paid, settlement.drawn, charge.billable_minutes
+        destination_country, destination_name, number_class, _, _ = quote.destination
+        _, topic, partition, offset, now_ms, _, _ = self.record
+        pool_id, pool_minutes = (None, 0) if drawn is None else (drawn.pool_id, drawn.minutes)
+        return (
+            quote.direction,
+            quote.rating_country,
+            destination_country,
+            destination_name,
+            number_class,
+            quote.scope,
+            settlement.capability,
+            settlement.outcome,
+            settlement.reason,
+            minutes,
+            pool_id,
+            pool_minutes,
+            minutes - pool_minutes if settlement.outcome in _CHARGED else 0,
+            quote.tariff,
+            quote.table_version,
+            quote.prefix,
+            quote.rate_micros,
+            quote.fee_micros,
+            charge.price_micros,
+            paid.debited_micros,
+            paid.lots,
+            paid.overdraft_micros,
+            paid.postpaid_micros,
+            self.currency,
+            self.balance_after_micros,
+            quote.is_ambiguous,
+            topic,
+            partition,
+            offset,
+            now_ms,
+            self.ledger_epoch,
+            self.applied_seq,
+            self.version,
+        )
+
+
 def wrong_short_number(cdr: Cdr, account: Account | None, user: User | None) -> Rejected | None:
     """`number_invalid`: a short number that is no emergency number of the usage country, if that is known at all."""
     callee = cdr.callee_number
@@ -72,18 +152,19 @@ def why_refused(cdr: Cdr, user: User | None, now_ms: int, rules: Rules) -> Rejec
     if start_ms < now_ms - rules.call_age_ms_max:
         days = rules.call_age_ms_max // MS_PER_DAY
         return _refuse(cdr, Reason.CALL_TOO_OLD, f"the call started at {format_time(start_ms)}, over {days} days ago")
-    call_type = CALL_TYPES[cdr.call_type]
-    if not call_type.looks_up_user or (cdr.user_id is None and call_type.family is Family.APPLICATION):
-        return None
     if user is None:
+        call_type = CALL_TYPES[cdr.call_type]
+        if not call_type.looks_up_user or (cdr.user_id is None and call_type.family is Family.APPLICATION):
+            return None
         known = "no user" if cdr.user_id is None else "a user that was never set"
         return _refuse(cdr, Reason.USER_UNKNOWN, f"{cdr.call_type} is booked on {known}")
-    if user.removed_at is not None and start_ms >= user.removed_at:
-        return _refuse(cdr, Reason.USER_UNKNOWN, f"the user was removed at {format_time(user.removed_at)}")
-    return None
+    removed_at = user.removed_at
+    if removed_at is None or start_ms < removed_at or not CALL_TYPES[cdr.call_type].looks_up_user:
+        return None
+    return _refuse(cdr, Reason.USER_UNKNOWN, f"the user was removed at {format_time(removed_at)}")
 
 
-def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rules: Rules, version: str) -> RatedCall:
+def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rules: Rules, version: str) -> DecidedCall:
     """Applies a call that is not refused. `turn.user` is the user it is booked on, if one is looked up."""
     let_time_pass(turn)
     forget_months(turn, rules.call_age_ms_max)
@@ -96,7 +177,7 @@ def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rule
         settlement = _settle(turn, cdr, charge, subscriber, tables, rules)
     balance_after_micros = turn.account.balance_micros
     close(turn)
-    return _rated(turn, cdr, charge, settlement, balance_after_micros, version)
+    return DecidedCall(cdr, charge, settlement, balance_after_micros, turn, version)
 
 
 # Of the calls that name no user only `ucap_*` may cost something: they are a resource account's (R12, R17).
@@ -188,54 +269,6 @@ def _announce_missing_rate(turn: Turn, cdr: Cdr, charge: Charge) -> None:
     kept = [each for each in account.unpriced_days if each[0] >= kept_from]
     account.unpriced_days = (*kept, (today, country))
     turn.event("rate_missing", None, {"destination_country": country, "usage_id": cdr.usage_id})
-
-
-def _rated(
-    turn: Turn, cdr: Cdr, charge: Charge, settlement: Settlement, balance_after_micros: int, version: str
-) -> RatedCall:
-    quote, paid, drawn, minutes = charge.quote, settlement.paid, settlement.drawn, charge.billable_minutes
-    outcome = settlement.outcome
-    destination_country, destination_name, number_class, _, _ = quote.destination
-    _, topic, partition, offset, now_ms, _, _ = turn.record
-    pool_id, pool_minutes = (None, 0) if drawn is None else (drawn.pool_id, drawn.minutes)
-    return _make_rated(
-        cdr  # noqa: RUF005  # compiled, `+` takes a quarter of the time of unpacking
-        + (
-            quote.direction,
-            quote.rating_country,
-            destination_country,
-            destination_name,
-            number_class,
-            quote.scope,
-            settlement.capability,
-            outcome,
-            settlement.reason,
-            minutes,
-            pool_id,
-            pool_minutes,
-            minutes - pool_minutes if outcome in _CHARGED else 0,
-            quote.tariff,
-            quote.table_version,
-            quote.prefix,
-            quote.rate_micros,
-            quote.fee_micros,
-            charge.price_micros,
-            paid.debited_micros,
-            paid.lots,
-            paid.overdraft_micros,
-            paid.postpaid_micros,
-            turn.account.terms.currency,
-            balance_after_micros,
-            quote.is_ambiguous,
-            topic,
-            partition,
-            offset,
-            now_ms,
-            turn.ledger_epoch,
-            turn.applied_seq,
-            version,
-        )
-    )
 
 
 def _refuse(cdr: Cdr, reason: Reason, detail: str) -> Rejected:

@@ -10,6 +10,7 @@ from pipeline.base.reject import Rejected
 from pipeline.cdr.command import Command
 from pipeline.cdr.decode import Cdr
 from pipeline.debit.account import Stored
+from pipeline.debit.calls import DecidedCall
 from pipeline.debit.seen import Seen
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, RatedCall, RejectedRecord
 
@@ -48,23 +49,28 @@ class Forwarded(NamedTuple):
 class Applied:
     """What one record gave rise to; nothing, for a command that is ignored. `cdr_body`: Avro body of the rated CDR."""
 
-    __slots__ = ("cdr_body", "entries", "events", "forward", "rated", "rejected")
+    __slots__ = ("call", "cdr_body", "entries", "events", "forward", "rejected")
 
     def __init__(
         self,
-        rated: RatedCall | None = None,
+        call: DecidedCall | None = None,
         cdr_body: bytes = b"",
         events: Sequence[AccountEvent] = (),
         entries: Sequence[LedgerEntry] = (),
         rejected: RejectedRecord | None = None,
         forward: Forwarded | None = None,
     ) -> None:
-        self.rated = rated
+        self.call = call
         self.cdr_body = cdr_body
         self.events = events
         self.entries = entries
         self.rejected = rejected
         self.forward = forward
+
+    @property
+    def rated(self) -> RatedCall | None:
+        """The rated call, put together anew each time."""
+        return None if self.call is None else self.call.rated_call()
 
 
 class Slice(NamedTuple):

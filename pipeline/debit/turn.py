@@ -117,23 +117,22 @@ class Turn:
     ) -> None:
         """Books a double entry. Raises InvariantBroken unless its sides, none of them 0, sum to zero."""
         account, record, index = self.write(), self.record, len(self.entries)
-        place = self.place
         total = moved = 0
         for side, amount_micros in postings:
             total += amount_micros
             if side.startswith("credits:"):
                 moved += amount_micros
             if not amount_micros:
-                raise InvariantBroken(f"a posting of {kind} at {place} is 0")
+                raise InvariantBroken(f"a posting of {kind} at {self.place} is 0")
         if total:
-            raise InvariantBroken(f"the postings of {kind} at {place} sum to {total}, not to zero")
+            raise InvariantBroken(f"the postings of {kind} at {self.place} sum to {total}, not to zero")
         tenant_id = account.tenant_id
         account.moved_micros += moved
-        _, topic, partition, offset, now_ms, _, _ = record
+        is_command, topic, partition, offset, now_ms, _, _ = record
         self.entries.append(
             _make_entry(
                 (
-                    f"{tenant_id}:{place}:L{index}",
+                    f"{tenant_id}:{COMMANDS if is_command else CDRS}:{partition}:{offset}:L{index}",
                     tenant_id,
                     kind,
                     now_ms,

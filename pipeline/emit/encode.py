@@ -80,10 +80,10 @@ def encode_slice(decided: Slice) -> Outputs:
     forwarded: list[Forwarded] = []
     outcomes: list[str] = []
     for applied in decided.applied:
-        call = applied.rated
+        call = applied.call
         if call is not None:
-            value = rated_codec.encode_tail(applied.cdr_body, call[CDR_FIELD_COUNT:], CDR_FIELD_COUNT)
-            rated_calls.append((call.tenant_id.encode(), value, call.received_at))
+            value = rated_codec.encode_tail(applied.cdr_body, call.values_after_cdr(), CDR_FIELD_COUNT)
+            rated_calls.append((call.cdr.tenant_id.encode(), value, call.record.now_ms))
             outcomes.append(call.outcome)
         account_events += [
             (entry.tenant_id.encode(), entry_codec.encode_values(entry), entry.occurred_at) for entry in applied.entries

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PIECES = ("tests", "rating_tables", "schemas", "docs", "pyproject.toml")
-CORE_TESTS = "charge_steps debit_rules debit_seen debit_slices decode examples golden oracle packed".split()
+CORE_TESTS = ("charge_steps", "debit_rules", "debit_seen", "debit_slices", "decode", "examples", "golden", "oracle")
+CORE_TESTS += ("packed",)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
