@@ -1,13 +1,16 @@
 """The warehouse: how fast rows come in from Kafka, and how long questions over many rows take.
 
-    python benchmarks/warehouse.py [--rows 200000] [--stored 5000000] [--only load,ask,excel] [--engines server,chdb]
+    python benchmarks/warehouse.py [--rows 200000] [--stored 5000000] [--only load,follow,ask,excel]
+        [--engines server,chdb]
 
 load: `pstn worker --roles loader` reads rated calls from an Apache Kafka of its own and inserts them; wall time and the
 CPU of the worker's process (with chDB the engine is in it), from its first to its last row. One core's worth is rows
-for each second of CPU. ask: --stored rows of 2,000 tenants over four months are made by the engine itself from 50,000
-real ones, then asked through the product's own SQL; the best of three. At rest: with each month in one part, as an
-engine from 23.3 on makes it by itself after a day. Excel: a process of its own, with its peak
-memory. What it does is told on stderr; the last line of stdout is JSON. About five minutes on two quiet cores.
+for each second of CPU. follow: one ledger process works through --rows CDRs; then two loaders of one group take all
+that it wrote (calls, entries, events, accounts) into the server, in calls a second of both. ask: --stored rows of 2,000
+tenants over four months are made by the engine itself from 50,000 real ones, then asked through the product's own SQL;
+the best of three. At rest: with each month in one part, as an engine from 23.3 on makes it by itself after a day.
+Excel: a process of its own, with its peak memory. What it does is told on stderr; the last line of stdout is JSON.
+About five minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -22,14 +25,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 from aiokafka import AIOKafkaProducer
 from rich.console import Console
-from stream import PARTITIONS, prepare
+from stream import PARTITIONS, prepare, run_worker
 
 from pipeline.base.avro import codec
 from pipeline.base.calendar import format_time
@@ -49,6 +53,7 @@ WEB_PORT = 16_067
 TENANTS = 2_000
 SEED_ROWS = 50_000
 COPIES_AT_ONCE = 10
+SETTLED_S = 5.0
 DAY_MS = 86_400_000
 console = Console(stderr=True)
 started_at_s = time.monotonic()
@@ -90,9 +95,9 @@ async def publish(settings: Settings, rows: int) -> None:
     await producer.stop()
 
 
-def inserted() -> int:
+def inserted(web_port: int = WEB_PORT) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{WEB_PORT}/metrics", timeout=2) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/metrics", timeout=2) as page:
             lines = page.read().decode().splitlines()
     except OSError:
         return 0
@@ -102,21 +107,61 @@ def inserted() -> int:
 def load(node: KafkaNode, url: str, rows: int, prefix: str) -> dict[str, float]:
     settings = prepare(node.bootstrap, prefix)
     asyncio.run(publish(settings, rows))
-    environment = os.environ | {
-        "PSTN_BOOTSTRAP_SERVERS": node.bootstrap,
-        "PSTN_TOPIC_PREFIX": prefix,
-        "PSTN_ROLES": "loader",
-        "PSTN_WAREHOUSE": url,
-        "PSTN_WEB_PORT": str(WEB_PORT),
-    }
+    with loaders(settings, url, count=1) as [worker]:
+        return measured(psutil.Process(worker.pid), inserted, rows)
+
+
+@contextmanager
+def loaders(settings: Settings, url: str, *, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes of one group, the first with WEB_PORT, the next with the one after."""
     command = [sys.executable, "-m", "pipeline", "worker"]
     with tempfile.TemporaryFile() as log:
-        worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        workers = []
         try:
-            return measured(psutil.Process(worker.pid), inserted, rows)
+            for number in range(count):
+                environment = os.environ | {
+                    "PSTN_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+                    "PSTN_TOPIC_PREFIX": settings.topic_prefix,
+                    "PSTN_ROLES": "loader",
+                    "PSTN_WAREHOUSE": url,
+                    "PSTN_WEB_PORT": str(WEB_PORT + number),
+                }
+                workers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            yield workers
         finally:
-            worker.terminate()
-            worker.wait(30)
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait(30)
+
+
+def follow(node: KafkaNode, url: str, calls: int) -> dict[str, float]:
+    """What one ledger process decides in a second, and what two loaders take in from what it wrote."""
+    settings = prepare(node.bootstrap, "bench-follow.")
+    ledger = run_worker(settings, calls, TENANTS)
+    say(f"follow: the ledger took {ledger['records_s']:,.0f} calls a second; now two loaders")
+    with loaders(settings, url, count=2) as workers:
+        processes = [psutil.Process(worker.pid) for worker in workers]
+        seen: list[tuple[int, float, float]] = []
+        while not seen or seen[-1][0] == 0 or time.perf_counter() - seen[-1][1] < SETTLED_S:
+            rows, now_s = sum(inserted(WEB_PORT + number) for number in range(2)), time.perf_counter()
+            cpu_s = sum(sum(process.cpu_times()[:2]) for process in processes)
+            if not seen or rows > seen[-1][0]:
+                seen = [*[each for each in seen if each[0]][:1], (rows, now_s, cpu_s)]
+            time.sleep(0.05)
+    (first_rows, first_s, first_cpu_s), (rows, last_s, last_cpu_s) = seen
+    store = open_store(url, for_reading=True)
+    [(stored,)] = store.query("SELECT count() FROM rated_calls FINAL").rows
+    store.close()
+    assert stored == calls
+    share = (rows - first_rows) / rows  # of the calls, those that came after the first look
+    return {
+        "ledger_calls_per_s": round(ledger["records_s"]),
+        "calls_per_s": round(calls * share / (last_s - first_s)),
+        "rows_per_s": round((rows - first_rows) / (last_s - first_s)),
+        "rows_per_call": round(rows / calls, 2),
+        "cpu_us_per_call": round((last_cpu_s - first_cpu_s) / (calls * share) * 1e6, 1),
+    }
 
 
 def measured(process: psutil.Process, count: Callable[[], int], total: int) -> dict[str, float]:
@@ -243,14 +288,17 @@ def excel(url: str, folder: Path) -> dict[str, float]:
     }
 
 
-def load_all(engines: list[str], urls: dict[str, str], rows: int, results: dict[str, Any]) -> None:
+def load_all(parts: set[str], engines: list[str], urls: dict[str, str], rows: int, results: dict[str, Any]) -> None:
     say("Apache Kafka starts")
     node = KafkaNode().start()
     try:
-        for engine in engines:
+        for engine in engines if "load" in parts else []:
             say(f"load, {engine}: {rows:,} calls into the topic, then into the warehouse")
             results[f"load, {engine}"] = load(node, urls[engine], rows, f"bench-{engine}.")
             say(f"load, {engine}: {results[f'load, {engine}']}")
+        if "follow" in parts:
+            results["follow"] = follow(node, urls["follow"], rows)
+            say(f"follow: {results['follow']}")
     finally:
         node.close()
 
@@ -259,14 +307,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000, help="rated calls that are loaded from Kafka")
     parser.add_argument("--stored", type=int, default=5_000_000, help="rows that the questions are asked of")
-    parser.add_argument("--only", default="load,ask,excel", help="some of load, ask, excel")
+    parser.add_argument("--only", default="load,follow,ask,excel", help="some of these")
     parser.add_argument("--engines", default="server,chdb", help="one or both")
     given = parser.parse_args()
     parts = set(given.only.split(","))
     results: dict[str, Any] = {}
     engines = given.engines.split(",")
-    if not parts or parts - {"load", "ask", "excel"} or set(engines) - {"server", "chdb"}:
-        parser.error("--only takes load, ask, excel; --engines takes server, chdb")
+    if not parts or parts - {"load", "follow", "ask", "excel"} or set(engines) - {"server", "chdb"}:
+        parser.error("--only takes load, follow, ask, excel; --engines takes server, chdb")
+    if "follow" in parts and "server" not in engines:
+        parser.error("two loaders cannot share a chDB folder: leave follow out")
     with tempfile.TemporaryDirectory(prefix="pstn-bench-warehouse-") as name:
         root = Path(name)
         server = ClickHouseServer(root / "server")
@@ -274,8 +324,13 @@ def main() -> None:
             server.start()
         try:
             urls = {"server": server.url("bench"), "chdb": f"chdb:{root / 'chdb'}"}
-            if "load" in parts:
-                load_all(engines, {"server": server.url("load"), "chdb": f"chdb:{root / 'load'}"}, given.rows, results)
+            if parts & {"load", "follow"}:
+                targets = {
+                    "server": server.url("load"),
+                    "chdb": f"chdb:{root / 'load'}",
+                    "follow": server.url("follow"),
+                }
+                load_all(parts, engines, targets, given.rows, results)
             for engine in engines if parts & {"ask", "excel"} else []:
                 store = open_store(urls[engine])
                 store_many(store, given.stored)
