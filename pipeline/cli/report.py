@@ -65,7 +65,9 @@ def _command(report: Report) -> None:
         warehouse: WarehouseOption = None,
     ) -> None:
         settings = load_settings(warehouse=warehouse, mask_numbers=mask)
-        chosen = Chosen(tenant, *period(from_, to), user, capability, country and country.upper())
+        chosen = Chosen(
+            tenant, *period(from_, to), user, capability and capability.upper(), country and country.upper()
+        )
         _check_options(report, chosen, chart, is_archive=zip_, format=format)
         wish = Wish(format, output, chart, zip_, settings.mask_numbers, force, limit)
         with one_line(), opened(settings.warehouse) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ _FORMAT_OF_ENDING: dict[str, Format] = {
     ".parquet": "parquet",
     ".txt": "table",
 }
+_ENDINGS = ", ".join(list(_FORMAT_OF_ENDING)[:-1]) + f" or {list(_FORMAT_OF_ENDING)[-1]}"
 _PROGRESS_ROWS = 1_000
 
 
@@ -49,7 +51,7 @@ class Wish(NamedTuple):
 
 
 def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
-    """Writes the report. One line and exit code 2 for what cannot be done; OSError for a disk that is full."""
+    """Writes the report. One line and exit code 2 for what cannot be done, or not written."""
     if chosen.tenant_id is not None:
         check_tenant(store, chosen.tenant_id)
     output = wish.output
@@ -57,7 +59,7 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
         # The same wish, the same name, as an identifier in a name should be.
         identifier = uuid.uuid5(uuid.NAMESPACE_URL, repr((chosen, wish.is_masking)))
         output = Path(f"Export.callingplans.{identifier}.zip")
-    shape: Format = wish.format or (_FORMAT_OF_ENDING.get(output.suffix.lower(), "table") if output else "table")
+    shape = _shape(wish, output)
     if shape in ("xlsx", "parquet") and output is None:
         raise fail(f"--format {shape} needs a file: --output {report.name}.{shape}")
     for path in (output, wish.chart):
@@ -74,17 +76,47 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
         _draw(store, report, chosen, wish.chart)
 
 
+def _shape(wish: Wish, output: Path | None) -> Format:
+    if wish.format is not None:
+        return wish.format
+    if wish.is_archive or output is None:
+        return "table"
+    ending = output.suffix.lower()
+    if ending not in _FORMAT_OF_ENDING:
+        zip_too = "; --zip makes one" if ending == ".zip" else ""
+        raise fail(plain(f"{output}: the name must end in {_ENDINGS}, or say --format{zip_too}"))
+    return _FORMAT_OF_ENDING[ending]
+
+
 def _to_stdout(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format) -> int:
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     if shape == "table":
         return _print(store, report, chosen, answer, Console(soft_wrap=False), wish.rows_max)
     sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # \r\n must stay as it is
-    return (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
+    try:
+        count = (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes at its end
+        raise typer.Exit from None
+    return count
+
+
+@contextmanager
+def _place(output: Path) -> Iterator[Path]:
+    """Where to write what becomes `output` when it is whole; one line when the disk does not take it."""
+    try:
+        with written_beside(output) as path:
+            yield path
+    except OSError as error:
+        raise fail(
+            plain(f"{output}: {os.strerror(error.errno) if error.errno else error}: it was not written")
+        ) from None
 
 
 def _to_file(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format, output: Path) -> int:
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
-    with written_beside(output) as path, _progress(store, report, chosen, answer) as shown:
+    with _place(output) as path, _progress(store, report, chosen, answer) as shown:
         if wish.is_archive:
             today = datetime.now(UTC).date()
             return write_archive(shown, path, day=today, parameters=_parameters(chosen))
@@ -127,7 +159,7 @@ def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:
 
     bars = chart_bars(store, report, chosen)
     title = f"{report.title}: {report.chart.title}" + (f", {chosen.tenant_id}" if chosen.tenant_id else "")
-    with written_beside(path) as beside:
+    with _place(path) as beside:
         write_chart(beside, title=title, bars=bars, is_timeline=report.chart.is_timeline, ending=path.suffix.lower())
     stderr.print(f"chart in {plain(str(path))}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import islice
+from typing import Any
 
 from rich.console import Console
 
@@ -42,26 +43,34 @@ def print_rows(answer: Rows, report: Report, console: Console, *, rows_max: int)
         for place, column in enumerate(report.columns)
         if report.name != "usage" or column.name in _USAGE_COLUMNS
     ]
-    rows = [[plain(_shown(row[place], column)) for place, column in columns] for row in islice(answer.rows, rows_max)]
+    shown = list(islice(answer.rows, rows_max))
+    texts = [[plain(text) for text in _shown([row[place] for row in shown], column)] for place, column in columns]
+    rows = list(zip(*texts, strict=True))
     headings = [(column.name.replace("_", " "), column.kind in ("whole", "money", "cents")) for _, column in columns]
     if rows:
         console.print(fitted(report.title, headings, rows, console.width))
     return len(rows)
 
 
-def _shown(value: object, column: ReportColumn) -> str:
-    text = cell_text(value)
-    return text[:_SECOND_DIGITS].replace("T", " ") if column.kind == "time" else text
+def _shown(values: Sequence[object], column: ReportColumn) -> list[str]:
+    """A column as a person reads it."""
+    if column.kind == "money":
+        return amounts(values)
+    if column.kind == "whole":
+        return ["" if value is None else f"{value:,}" for value in values]
+    texts = map(cell_text, values)
+    return [text[:_SECOND_DIGITS].replace("T", " ") for text in texts] if column.kind == "time" else list(texts)
+
+
+def amounts(values: Sequence[Any]) -> list[str]:
+    """Money one below the other: as many decimals each as the longest needs, at least two."""
+    digits = max((len(cell_text(value).partition(".")[2]) for value in values if value is not None), default=2)
+    return ["" if value is None else f"{value:,.{digits}f}" for value in values]
 
 
 def usage_total_line(currency: str, call_count: int, duration_s: int, charge_micros: int) -> str:
     """What all calls of a currency come to."""
     return f"{call_count:,} calls, {duration_s // 60:,} minutes, {format_micros(charge_micros)} {currency}"
-
-
-def _amount(value: Decimal, unit: str) -> str:
-    """Money with its decimals, minutes and calls as the whole numbers they are."""
-    return cell_text(value) if unit.isupper() else f"{int(value):,}"
 
 
 def print_chart(bars: Sequence[Bar], report: Report, console: Console) -> None:
@@ -73,7 +82,10 @@ def print_chart(bars: Sequence[Bar], report: Report, console: Console) -> None:
             continue
         console.print(f"\n[bold]{plain(report.chart.title)}[/], {plain(unit)}", highlight=False)
         width = min(_LABEL_CELLS, max(map(len, labels)))
-        for label, value in zip(labels, values, strict=True):
+        # Money with its decimals, minutes and calls as the whole numbers they are.
+        texts = amounts(values) if unit.isupper() else [f"{int(value):,}" for value in values]
+        figures = max(map(len, texts))
+        for label, value, text in zip(labels, values, texts, strict=True):
             bar = text_bar(value, largest, _BAR_CELLS)
-            line = f"{plain(label[:width].ljust(width))}  [cyan]{bar.ljust(_BAR_CELLS)}[/] {_amount(value, unit)}"
+            line = f"{plain(label[:width].ljust(width))}  [cyan]{bar.ljust(_BAR_CELLS)}[/] {text.rjust(figures)}"
             console.print(line, highlight=False, soft_wrap=True)

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from pipeline.warehouse.chart import Bar, series_of
 
 _LABELS_MAX = 40
-_INCHES = (10.0, 5.5)
+_WIDTH_INCHES, _HEIGHT_INCHES, _INCHES_A_LABEL = 10.0, 5.5, 0.2
+_BAR_WIDTH, _BARS_WIDE = 0.8, 5  # a single bar as wide as the picture looks like a mistake
 # Any: its keys are a list of all settings. A dollar sign is no mathematics here.
 _LOOK: Any = {
     "svg.hashsalt": "pstn",
@@ -29,14 +30,18 @@ def write_chart(path: Path, *, title: str, bars: Sequence[Bar], is_timeline: boo
     """One plot for each unit, one above the other: currencies share no axis."""
     labels, series = series_of(bars, _LABELS_MAX, is_timeline=is_timeline)
     with mpl.rc_context(_LOOK):
-        figure = Figure(figsize=_INCHES, layout="constrained")
+        rows = 0 if is_timeline else len(labels) * len(series)
+        height = max(_HEIGHT_INCHES, 1 + _INCHES_A_LABEL * rows)
+        figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(max(1, len(series)), 1, squeeze=False, sharex=is_timeline)
         figure.suptitle(title)
         for axis, (unit, values) in zip(axes[:, 0], series.items(), strict=False):
             heights = [float(value) for value in values]  # only drawn
             if is_timeline:
-                axis.bar(labels, heights, color=_BAR_COLOUR)
+                axis.bar(labels, heights, _BAR_WIDTH, color=_BAR_COLOUR)
+                space = max(0, _BARS_WIDE - len(labels)) / 2
+                axis.set_xlim(-0.5 - space, len(labels) - 0.5 + space)
                 axis.tick_params(axis="x", labelrotation=90 if len(labels) > 10 else 0)
                 axis.set_ylabel(unit)
             else:

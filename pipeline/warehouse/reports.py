@@ -60,6 +60,14 @@ def _money(*names: str) -> tuple[ReportColumn, ...]:
 
 # Not under its own name: 18.16 would take the sum for the column that it sums.
 _POSTPAID = ReportColumn("postpaid", "money", "toDecimal64('0.000001', 6) * later_micros")
+
+
+def _person(user_id: str) -> str:
+    """Whom a chart shows. Two users may have one name, and some have none."""
+    named = f"concat(display_name, ' (', substring({user_id}, 1, 8), ')')"
+    return f"multiIf(upn != '', upn, display_name != '', {named}, {user_id} != '', {user_id}, 'no user')"
+
+
 _MONTH = ReportColumn("month", "month", "month")
 # The number of a day is the same in every time zone that a server may be set to.
 _DAY_OF_CALL = "toDate(toUInt16(intDiv(start_time_ms, 86400000)))"
@@ -288,7 +296,13 @@ REPORTS: dict[str, Report] = {
             ),
             _POOLS,
             frozenset({"capability", "country"}),
-            Chart("Minutes used", "concat(country, ' ', licence, ' ', scope)", "used_minutes", "'minutes'", False),
+            Chart(
+                "Minutes used",
+                "concat(country, if(country = '', '', ' '), licence, ' ', scope)",
+                "used_minutes",
+                "'minutes'",
+                False,
+            ),
         ),
         Report(
             "dial-out-usage",
@@ -307,7 +321,7 @@ REPORTS: dict[str, Report] = {
             ),
             _DIAL_OUT,
             _CALL_OPTIONS,
-            Chart("Credits spent", "if(upn = '', organiser_id, upn)", "credits_spent", "currency", False),
+            Chart("Credits spent", _person("organiser_id"), "credits_spent", "currency", False),
         ),
         Report(
             "credit-statement",
@@ -389,7 +403,7 @@ REPORTS: dict[str, Report] = {
             ),
             _SPEND,
             _CALL_OPTIONS,
-            Chart("Charge by user", "if(upn = '', user_id, upn)", "charge", "currency", False),
+            Chart("Charge by user", _person("user_id"), "charge", "currency", False),
         ),
         Report(
             "reconciliation",

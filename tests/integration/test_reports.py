@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import resource
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -22,13 +25,14 @@ from pipeline.cli.report import app
 from pipeline.warehouse.chosen import EVERYTHING, Chosen, parse_period
 from pipeline.warehouse.funding_io import pasts
 from pipeline.warehouse.migrations import parse_migration
-from pipeline.warehouse.reports import REPORTS, report_sql, view_sql
+from pipeline.warehouse.reports import REPORTS, chart_sql, report_sql, view_sql
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.usage import USAGE_COLUMNS
+from pipeline.warehouse.users import user_rows
 from tests.report_world import fill
-from tests.warehouse_records import EPOCH_MS, account_event, consumed
+from tests.warehouse_records import EPOCH_MS, account_event, consumed, user
 
 MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
 D = Decimal
@@ -263,6 +267,8 @@ def test_a_chart_is_a_picture(world_url: str, tmp_path: Path, ending: str) -> No
         (["usage", "--chart", "x.gif"], "must end in .svg or .png"),
         (["usage", "--format", "xlsx"], "needs a file: --output usage.xlsx"),
         (["usage", "--output", "/nowhere/at/all.csv"], "there is no folder"),
+        (["usage", "--output", "calls.pdf"], "calls.pdf: the name must end in .csv, .json, .xlsx, .parquet or .txt"),
+        (["usage", "--output", "calls.zip"], "--zip makes one"),
         (["usage", "--tenant", "t11"], "did you mean 't1'?"),
         (["usage", "--from", "2026-03-02", "--to", "2026-03-01"], "before it begins"),
     ],
@@ -271,6 +277,68 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(world_url: str, argumen
     result = run(*arguments, "--warehouse", world_url)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("name", ["calls.csv", "calls.json", "calls.xlsx", "calls.parquet", "calls.zip", "days.png"])
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_nothing(
+    world_url: str, tmp_path: Path, name: str
+) -> None:
+    """Half a file would be taken for the month. The limit of a file's size stands for the disk."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    option = "--chart" if name.endswith("png") else "--output"
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "report",
+        "usage",
+        "--warehouse",
+        world_url,
+        option,
+        str(folder / name),
+    ]
+    told = subprocess.run(
+        [*command, "--zip"] if name.endswith("zip") else command,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (2, f"pstn: {folder / name}: File too large: it was not written\n")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", ["csv", "json"])
+def test_a_reader_that_has_enough_is_no_error(world_url: str, shape: str) -> None:
+    """`pstn report usage --format csv | head` is how a person looks at a large report."""
+    command = [sys.executable, "-m", "pipeline", "report", "usage", "--warehouse", world_url, "--format", shape]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as report:
+        assert report.stdout is not None
+        assert report.stderr is not None
+        report.stdout.close()
+        assert report.stderr.read() == b""
+    assert report.returncode == 0
+
+
+def test_a_capability_may_be_typed_in_small_letters(world_url: str) -> None:
+    """As a country may: an answer without calls would be believed."""
+    large, small = (
+        run("usage", "--warehouse", world_url, "--format", "csv", "--capability", code).stdout
+        for code in ("MCOPSTN1", "mcopstn1")
+    )
+    assert small == large
+    assert large.count("\n") > 1
+
+
+def test_a_chart_of_users_has_names_that_a_person_knows(world: Store) -> None:
+    """Ids alone say nothing; a display name alone would add up two people of one name."""
+    nameless = consumed("user", user("ben", upn=None, display_name="Ben Müller"), 2, key=b"t1/ben")
+    for block in user_rows([nameless], {}).blocks:
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    labels = {row[0] for row in rows(world, chart_sql(REPORTS["spend-by-user"], MARCH))}
+    assert {"anna@contoso.example", "Ben Müller (ben)"} <= labels
+    assert all(label == label.strip() != "" for label in labels)
 
 
 def test_advice_on_funding_reads_demand_delays_and_todays_setting(world: Store) -> None:
