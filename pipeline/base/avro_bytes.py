@@ -7,10 +7,12 @@ only the end.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.base.avro_decoder import Malformed
 
-_LONG_BITS = 63
-_NOT_NULL = 2  # the union's second branch, zigzag
+_LONG_BITS: Final = 63
+_NOT_NULL: Final = 2  # the union's second branch, zigzag
 
 
 def read_long(value: bytes, at: int) -> tuple[int, int]:
@@ -130,4 +132,4 @@ def _short(zigzag: int) -> bytes:
     return bytes((zigzag,)) if zigzag < 0x80 else bytes((zigzag & 0x7F | 0x80, zigzag >> 7))
 
 
-_SHORT = [_short(zigzag) for zigzag in range(1 << 14)]
+_SHORT: Final = [_short(zigzag) for zigzag in range(1 << 14)]

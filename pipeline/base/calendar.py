@@ -6,14 +6,15 @@ import re
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Final
 
-MS_PER_S = 1_000
-MS_PER_MINUTE = 60 * MS_PER_S
-MS_PER_HOUR = 60 * MS_PER_MINUTE
-MS_PER_DAY = 24 * MS_PER_HOUR
+MS_PER_S: Final = 1_000
+MS_PER_MINUTE: Final = 60 * MS_PER_S
+MS_PER_HOUR: Final = 60 * MS_PER_MINUTE
+MS_PER_DAY: Final = 24 * MS_PER_HOUR
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339_UTC = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339_UTC: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
 def to_datetime(instant_ms: int) -> datetime:
@@ -26,15 +27,20 @@ def from_datetime(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-@lru_cache(maxsize=4_096)
-def _month_of_day(day: int) -> str:
-    date = _EPOCH + timedelta(days=day)
-    return f"{date.year:04d}-{date.month:02d}"
+_months: Final[dict[int, str]] = {}
+_MONTHS_MAX: Final = 4_096
 
 
 def month_of(instant_ms: int) -> str:
     """`YYYY-MM` of the instant, in UTC."""
-    return _month_of_day(instant_ms // MS_PER_DAY)
+    day = instant_ms // MS_PER_DAY
+    month = _months.get(day)
+    if month is None:
+        date = _EPOCH + timedelta(days=day)
+        if len(_months) >= _MONTHS_MAX:
+            _months.clear()
+        month = _months[day] = f"{date.year:04d}-{date.month:02d}"
+    return month
 
 
 def day_of(instant_ms: int) -> int:

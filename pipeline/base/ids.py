@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
-CHECKPOINT_KEY = b"\x00checkpoint"
-_MASK = 0xFFFFFFFF
+CHECKPOINT_KEY: Final = b"\x00checkpoint"
+_MASK: Final = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:

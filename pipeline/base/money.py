@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Final
 
-MICROS_PER_UNIT = 1_000_000
-_FRACTION_DIGITS = 6
-_DECIMAL_TEXT = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,6}))?")
+MICROS_PER_UNIT: Final = 1_000_000
+_FRACTION_DIGITS: Final = 6
+_DECIMAL_TEXT: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,6}))?")
 
 
 def ceil_div(numerator: int, denominator: int) -> int:

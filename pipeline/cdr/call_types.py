@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Direction(StrEnum):
@@ -41,7 +41,7 @@ class CallType(NamedTuple):
 
 
 # Family: its call types, and whether their user is looked up.
-_NAMES: dict[Family, tuple[str, bool]] = {
+_NAMES: Final[dict[Family, tuple[str, bool]]] = {
     Family.OWN: ("user_in user_out user_out_conf user_out_transfer user_out_forwarding fmc_in fmc_out", True),
     Family.CONFERENCE: ("conf_in conf_out", True),
     Family.APPLICATION: ("ucap_in ucap_out ucap_out_conf", True),
@@ -54,7 +54,7 @@ _NAMES: dict[Family, tuple[str, bool]] = {
         False,
     ),
 }
-_INBOUND_DIRECT_ROUTING = frozenset({"dr_in", "dr_in_bot", "dr_in_ucap", "dr_unassigned_in", "ByotIn"})
+_INBOUND_DIRECT_ROUTING: Final = frozenset({"dr_in", "dr_in_bot", "dr_in_ucap", "dr_unassigned_in", "ByotIn"})
 
 
 def _call_type(name: str, family: Family, looks_up_user: bool) -> CallType:

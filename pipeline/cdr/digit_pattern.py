@@ -7,10 +7,10 @@ A pattern of the numbering data is a regular expression over digits without loop
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
-DIGITS = "0123456789"
-_ANY = frozenset(DIGITS)
+DIGITS: Final = "0123456789"
+_ANY: Final = frozenset(DIGITS)
 
 
 class Verdict(Enum):
@@ -107,7 +107,7 @@ class _Parser:
 class DigitPattern:
     """The automaton of one pattern. A state is a small integer; `start` is the one before any digit."""
 
-    start = 0
+    start: ClassVar = 0
 
     def __init__(self, pattern: str) -> None:
         """PatternUnknown when the pattern is beyond the grammar."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Final
 
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
 
 from pipeline.cdr.digit_pattern import DigitPattern, PatternUnknown, Verdict
 
-CALLING_CODE_DIGITS_MAX = 3
-_KINDS = (
+CALLING_CODE_DIGITS_MAX: Final = 3
+_KINDS: Final = (
     "general_desc",
     "fixed_line",
     "mobile",
@@ -28,7 +29,7 @@ _KINDS = (
     "uan",
     "voicemail",
 )
-_REST = r"\d{0,17}"  # what may follow a pattern that is only matched at the front
+_REST: Final = r"\d{0,17}"  # what may follow a pattern that is only matched at the front
 
 _State = tuple[int, ...]
 

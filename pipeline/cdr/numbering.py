@@ -9,7 +9,7 @@ calling code belongs to one country only.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple, Union
+from typing import Final, NamedTuple, Union
 
 import phonenumbers
 from phonenumbers import PhoneNumberType, shortnumberinfo
@@ -17,12 +17,12 @@ from phonenumbers.re_util import enable_pattern_cache
 
 from pipeline.cdr.number_plan import plan_of, split_calling_code
 
-NUMBERING_VERSION = f"phonenumbers-{phonenumbers.__version__}"
+NUMBERING_VERSION: Final = f"phonenumbers-{phonenumbers.__version__}"
 
-ANSWER_COUNT_MAX = 200_000
+ANSWER_COUNT_MAX: Final = 200_000
 """Then the tree starts anew: about 60 MB. Only numbers made up to fill it reach this."""
 
-_CLASSES = {
+_CLASSES: Final = {
     PhoneNumberType.FIXED_LINE: "geographic",
     PhoneNumberType.FIXED_LINE_OR_MOBILE: "geographic",
     PhoneNumberType.VOIP: "geographic",
@@ -32,11 +32,11 @@ _CLASSES = {
     PhoneNumberType.PREMIUM_RATE: "premium",
     PhoneNumberType.SHARED_COST: "shared_cost",
 }
-_NO_COUNTRY = "001"
-_TEST_NUMBER = "933"  # R66
-_TEST_COUNTRIES = ("US", "CA")
-_LEAD_DIGITS = 4
-_SIZE_MAX = 15  # E.164
+_NO_COUNTRY: Final = "001"
+_TEST_NUMBER: Final = "933"  # R66
+_TEST_COUNTRIES: Final = ("US", "CA")
+_LEAD_DIGITS: Final = 4
+_SIZE_MAX: Final = 15  # E.164
 
 enable_pattern_cache()  # else the library compiles most patterns anew each time
 
@@ -49,14 +49,18 @@ class NumberFacts(NamedTuple):
 
 
 _Tree = dict[str, Union["_Tree", NumberFacts]]
-_trees: list[_Tree] = [{} for _ in range(_SIZE_MAX + 1)]  # by the number's size
+_trees: Final[list[_Tree]] = [{} for _ in range(_SIZE_MAX + 1)]  # by the number's size
 _answer_count = 0
 
 
 def look_up(number: str) -> NumberFacts:
     """Facts of an E.164 number, with or without `+`; a masked tail is looked up with zeros in its place."""
-    digits = number[1:] if number[:1] == "+" else number
-    if digits[-1:] == "*":
+    return look_up_digits(number[1:] if number.startswith("+") else number)
+
+
+def look_up_digits(digits: str) -> NumberFacts:
+    """The same for a number without `+`."""
+    if digits.endswith("*"):
         digits = digits.replace("*", "0")
     size = len(digits)
     if size > _SIZE_MAX:

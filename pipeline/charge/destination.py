@@ -6,15 +6,15 @@ The numbering library says country and class; an `iso2` in the matching outbound
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from pipeline.cdr.numbering import NumberFacts, look_up
+from pipeline.cdr.numbering import NumberFacts, look_up, look_up_digits
 from pipeline.charge.tables import Deck, Match, RateRow, Tables
 
-_e164 = re.compile(r"\+(?=[0-9*]{1,15}\Z)[0-9]+\**\Z").match
-E164_CHARS_MAX = 16
-NO_MATCH = Match(None, False)
-NOT_FOUND: tuple[NumberFacts | None, Match] = (None, NO_MATCH)
+_e164: Final = re.compile(r"\+(?=[0-9*]{1,15}\Z)[0-9]+\**\Z").match
+E164_DIGITS_MAX: Final = 15
+NO_MATCH: Final = Match(None, False)
+NOT_FOUND: Final[tuple[NumberFacts | None, Match]] = (None, NO_MATCH)
 
 
 class Destination(NamedTuple):
@@ -27,7 +27,7 @@ class Destination(NamedTuple):
     is_ambiguous: bool
 
 
-NOWHERE = Destination(None, None, "unknown", None, False)
+NOWHERE: Final = Destination(None, None, "unknown", None, False)
 
 
 def destination_of(number: str | None, deck: Deck | None, tables: Tables) -> Destination:
@@ -38,15 +38,14 @@ def destination_of(number: str | None, deck: Deck | None, tables: Tables) -> Des
 
 def find(number: str | None, deck: Deck | None) -> tuple[NumberFacts | None, Match]:
     """What the numbering library says of a number, None where it leads nowhere, and the outbound row for it."""
-    if number is None or not (_is_plain(number) or _e164(number)):
+    if number is None or not number.startswith("+"):
         return NOT_FOUND
-    facts = look_up(number)
-    return facts, NO_MATCH if deck is None else deck.find("outbound", number[1:], facts[1])
-
-
-def _is_plain(number: str) -> bool:
-    """At a glance: a number as most are, in full; False says nothing."""
-    return number[:1] == "+" and number[1:].isdigit() and number.isascii() and len(number) <= E164_CHARS_MAX
+    digits = number[1:]
+    is_plain = digits.isdigit() and digits.isascii() and len(digits) <= E164_DIGITS_MAX  # not masked: most are
+    if not is_plain and _e164(number) is None:
+        return NOT_FOUND
+    facts = look_up_digits(digits)
+    return facts, NO_MATCH if deck is None else deck.find("outbound", digits, facts[1])
 
 
 def destination_from(facts: NumberFacts | None, match: Match, tables: Tables) -> Destination:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 ANY, DOMESTIC, ZONE_A, NONE = "any", "domestic", "zone A", "none"
 
@@ -14,7 +14,7 @@ class DialOutPolicy(NamedTuple):
     own_calls: str
 
 
-POLICIES = {
+POLICIES: Final = {
     "DialoutCPCandPSTNInternational": DialOutPolicy(ANY, ANY),
     "DialoutCPCDomesticPSTNInternational": DialOutPolicy(DOMESTIC, ANY),
     "DialoutCPCDisabledPSTNInternational": DialOutPolicy(NONE, ANY),
@@ -28,7 +28,7 @@ POLICIES = {
     "DialoutCPCZoneAPSTNDomestic": DialOutPolicy(ZONE_A, DOMESTIC),
     "DialoutCPCZoneAPSTNDisabled": DialOutPolicy(ZONE_A, NONE),
 }
-DEFAULT_POLICY = "DialoutCPCandPSTNInternational"
+DEFAULT_POLICY: Final = "DialoutCPCandPSTNInternational"
 
 
 def allows(part: str, *, destination_country: str | None, usage_country: str, zone: str) -> bool:

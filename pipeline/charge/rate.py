@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pipeline.base.money import ceil_div
 from pipeline.base.reject import InvariantBroken
@@ -31,9 +31,9 @@ from pipeline.charge.policy import allows
 from pipeline.charge.subscriber import Subscriber
 from pipeline.charge.tables import ALL_PREMIUM, Country, Deck, Match, Tables
 
-CREDITS_CAPABILITY = "MCOPSTNPP"
-EXTENDED_DIAL_OUT_COUNTRIES = ("US", "CA")  # R37
-REMEMBERED_COUNT_MAX = 32_768
+CREDITS_CAPABILITY: Final = "MCOPSTNPP"
+EXTENDED_DIAL_OUT_COUNTRIES: Final = ("US", "CA")  # R37
+REMEMBERED_COUNT_MAX: Final = 32_768
 """Quotes kept: at about 600 bytes each 20 MB. What is remembered changes no answer."""
 
 
@@ -125,19 +125,22 @@ class Situation(NamedTuple):
     """R23: the end of either quota of an international plan closes the other."""
 
 
-_FREE_NOT_CONNECTED = Payment(Pays.NOBODY, "not_connected", is_priced=False)
-_FREE_DIRECT_ROUTING = Payment(Pays.NOBODY, "direct_routing", is_priced=False)
-_FREE_EMERGENCY = Payment(Pays.NOBODY, "emergency", is_priced=False)
-_FREE_INBOUND = Payment(Pays.NOBODY, "inbound", is_priced=False)
-_DUPLICATE = Payment(Pays.NOBODY, is_priced=False)
-_BARRED = Payment(Pays.UNPAID, "barred_by_policy")
-_PREMIUM_NOT_ALLOWED = Payment(Pays.UNPAID, "premium_not_allowed")
-_NO_PLAN = Payment(Pays.UNPAID, "no_calling_plan")
-_CREDITS = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY, needs_credits_licence=True)
-_CREDITS_WITHOUT_LICENCE = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY)
+_FREE_NOT_CONNECTED: Final = Payment(Pays.NOBODY, "not_connected", is_priced=False)
+_FREE_DIRECT_ROUTING: Final = Payment(Pays.NOBODY, "direct_routing", is_priced=False)
+_FREE_EMERGENCY: Final = Payment(Pays.NOBODY, "emergency", is_priced=False)
+_FREE_INBOUND: Final = Payment(Pays.NOBODY, "inbound", is_priced=False)
+_DUPLICATE: Final = Payment(Pays.NOBODY, is_priced=False)
+_BARRED: Final = Payment(Pays.UNPAID, "barred_by_policy")
+_PREMIUM_NOT_ALLOWED: Final = Payment(Pays.UNPAID, "premium_not_allowed")
+_NO_PLAN: Final = Payment(Pays.UNPAID, "no_calling_plan")
+_CREDITS: Final = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY, needs_credits_licence=True)
+_CREDITS_WITHOUT_LICENCE: Final = Payment(Pays.CREDITS, capability=CREDITS_CAPABILITY)
 
-_OWN, _CONFERENCE, _EMERGENCY, _APPLICATION = Family.OWN, Family.CONFERENCE, Family.EMERGENCY, Family.APPLICATION
-_KINDS = {
+_OWN: Final = Family.OWN
+_CONFERENCE: Final = Family.CONFERENCE
+_EMERGENCY: Final = Family.EMERGENCY
+_APPLICATION: Final = Family.APPLICATION
+_KINDS: Final = {
     name: (call_type.family, call_type.direction is Direction.INBOUND, call_type.direction.value)
     for name, call_type in CALL_TYPES.items()
 }
@@ -185,7 +188,7 @@ _Asked = tuple[
     Tables, bool,
 ]  # fmt: skip
 """All on which a quote depends: the arguments of `_quote`."""
-_quotes: dict[_Asked, Quote] = {}
+_quotes: Final[dict[_Asked, Quote]] = {}
 
 
 def _quote(
@@ -236,7 +239,7 @@ def _deck(subscriber: Subscriber, family: Family, start_ms: int, tables: Tables)
 
 
 def _dials_emergency(number: str | None, family: Family, country: Country) -> bool:
-    if family is not _OWN or number is None or number[:1] == "+":
+    if family is not _OWN or number is None or number.startswith("+"):
         return False
     return is_emergency(number, country.iso2)
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pipeline.charge.tariff import Deck, Match, RateRow, Tariff
 
 __all__ = ["ConferencingAllowance", "Country", "Deck", "Licence", "Match", "Period", "RateRow", "Tables", "Tariff"]
 
-LICENCE_KINDS = (
+LICENCE_KINDS: Final = (
     "calling_domestic",
     "calling_international",
     "calling_payg",
@@ -23,10 +23,10 @@ LICENCE_KINDS = (
     "extended_dial_out",
     "other",
 )
-POOLINGS = ("tenant", "user")
-SCOPES = ("domestic", "international")
-TARIFF_KINDS = ("subscription", "per_minute_conferencing")
-ALL_PREMIUM = ("*",)
+POOLINGS: Final = ("tenant", "user")
+SCOPES: Final = ("domestic", "international")
+TARIFF_KINDS: Final = ("subscription", "per_minute_conferencing")
+ALL_PREMIUM: Final = ("*",)
 """`premium_outbound` of a country whose premium numbers are all allowed (R10)."""
 
 

@@ -11,19 +11,19 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-DIRECTIONS = ("outbound", "inbound")
-NUMBER_CLASSES = ("geographic", "mobile", "toll_free", "premium", "shared_cost", "emergency", "unknown")
+DIRECTIONS: Final = ("outbound", "inbound")
+NUMBER_CLASSES: Final = ("geographic", "mobile", "toll_free", "premium", "shared_cost", "emergency", "unknown")
 
-LEAD_DIGITS = 4
+LEAD_DIGITS: Final = 4
 """At most 10,000 lists: about 100 rows each at a million rows, or 1,250 if all of them lie under +1."""
 
-REMEMBERED_COUNT_MAX = 65_536
+REMEMBERED_COUNT_MAX: Final = 65_536
 """Answers kept for each direction and class of numbers that are short or masked: about 10 MB."""
 
-_AFTER_DIGITS = ":"  # sorts after every digit: the end of the range below a prefix
-_MASK = "*"
+_AFTER_DIGITS: Final = ":"  # sorts after every digit: the end of the range below a prefix
+_MASK: Final = "*"
 
 
 class RateRow(NamedTuple):
@@ -258,7 +258,7 @@ class _Ordered:
         return price is None or self._prices[low] != self._price_ids.get(price) or self._next_other[low] < high
 
 
-_prefix = attrgetter("prefix")
+_prefix: Final = attrgetter("prefix")
 
 
 class Tariff:

@@ -113,8 +113,8 @@ def _slices(lines: Iterator[Line]) -> Iterator[list[Line]]:
 def _write(offline: Offline, applied: Iterator[Applied], folder: Path, file_format: str) -> None:
     with OutputFiles(folder, file_format) as files:
         for each in applied:
-            if each.rated is not None:
-                files.write("rated_calls", (each.rated,))
+            if (rated := each.rated) is not None:
+                files.write("rated_calls", (rated,))
             if each.rejected is not None:
                 files.write("rejected", (each.rejected,))
             files.write("account_events", each.events)

@@ -7,16 +7,16 @@ above zero.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY, next_month_starts_at
 from pipeline.base.ids import part_key
 from pipeline.base.reject import InvariantBroken
 from pipeline.charge.subscriber import Subscriber, Terms
 
-NEVER_MS = 2**62
-EXPIRY_NOTICE_MS = 30 * MS_PER_DAY
-MONTH_PART = "pools"
+NEVER_MS: Final = 2**62
+EXPIRY_NOTICE_MS: Final = 30 * MS_PER_DAY
+MONTH_PART: Final = "pools"
 
 
 class Lot:
@@ -93,7 +93,7 @@ class RechargeSettings(NamedTuple):
     payment: PaymentData
 
 
-RECHARGE_OFF = RechargeSettings(False, 0, 0, None, PaymentData("other", None, None))
+RECHARGE_OFF: Final = RechargeSettings(False, 0, 0, None, PaymentData("other", None, None))
 
 
 class Request(NamedTuple):
@@ -127,7 +127,7 @@ class Recharging(NamedTuple):
     budget_months: tuple[BudgetMonth, ...] = ()
 
 
-NEVER_RECHARGED = Recharging()
+NEVER_RECHARGED: Final = Recharging()
 
 
 class Seats(NamedTuple):
@@ -146,7 +146,7 @@ class RefundQueue(NamedTuple):
     oldest_at: int = NEVER_MS
 
 
-NO_REFUNDS = RefundQueue()
+NO_REFUNDS: Final = RefundQueue()
 
 
 class Rest:
@@ -314,7 +314,7 @@ class PoolUse:
         self.is_100_announced = is_100_announced
 
 
-UNUSED = PoolUse(0, False, False)
+UNUSED: Final = PoolUse(0, False, False)
 
 
 class MonthPools:

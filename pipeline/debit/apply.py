@@ -7,6 +7,7 @@ was changed are checked, and held against the slice's ledger entries.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pipeline.base.ids import partition_of
 from pipeline.base.record import InputRecord
@@ -27,8 +28,8 @@ from pipeline.debit.slices import Applied, Forwarded, Read, Slice, Standing
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import RejectedRecord
 
-_NOTHING = Applied()
-_LOOKS_UP_USER = frozenset(name for name, call_type in CALL_TYPES.items() if call_type.looks_up_user)
+_NOTHING: Final = Applied()
+_LOOKS_UP_USER: Final = frozenset(name for name, call_type in CALL_TYPES.items() if call_type.looks_up_user)
 
 
 class SliceWork:

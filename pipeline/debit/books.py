@@ -8,7 +8,7 @@ becomes None. The copies take effect by `State.adopt`, or never.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from pipeline.base.calendar import MS_PER_DAY
@@ -33,7 +33,7 @@ from pipeline.debit.stored import (
     peek_due_at,
 )
 
-DECODED_COUNT_MAX = 1_000
+DECODED_COUNT_MAX: Final = 1_000
 """Decoded records of a kind in one partition: account and user take 3 kB so, encoded 0.8 kB."""
 _LOT_PART, _REFUND_PART = "lot", "refund"
 _Pair = tuple[str, str]

@@ -6,6 +6,8 @@ then forfeiture, the price, pool, credits, and what the account says about it (D
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, format_time, month_of
 from pipeline.base.make import maker
 from pipeline.base.reject import Reason, Rejected
@@ -25,12 +27,14 @@ from pipeline.debit.retention import forget_months
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import RatedCall
 
-FUTURE_MS_MAX = MS_PER_HOUR
-_UNPRICED_DAYS_KEPT = 2
-_FREE_CALL = "FREECALL"
-_CHARGED = frozenset(("charged", "split", "postpaid"))
-_NOBODY, _UNPAID, _LICENCE = Pays.NOBODY, Pays.UNPAID, Pays.LICENCE
-_make_rated = maker(RatedCall)
+FUTURE_MS_MAX: Final = MS_PER_HOUR
+_UNPRICED_DAYS_KEPT: Final = 2
+_FREE_CALL: Final = "FREECALL"
+_CHARGED: Final = frozenset(("charged", "split", "postpaid"))
+_NOBODY: Final = Pays.NOBODY
+_UNPAID: Final = Pays.UNPAID
+_LICENCE: Final = Pays.LICENCE
+_make_rated: Final = maker(RatedCall)
 
 
 class Settlement:
@@ -181,7 +185,7 @@ def apply_call(turn: Turn, cdr: Cdr, *, is_duplicate: bool, tables: Tables, rule
 
 
 # Of the calls that name no user only `ucap_*` may cost something: they are a resource account's (R12, R17).
-_NO_USER = UserSettings(None, (), None, None, None, None, is_resource_account=True)
+_NO_USER: Final = UserSettings(None, (), None, None, None, None, is_resource_account=True)
 
 
 def subscriber_for(account: Account, user: User | None, tables: Tables) -> Subscriber:

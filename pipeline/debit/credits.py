@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.base.rules import Rules
 from pipeline.charge.rate import Charge
 from pipeline.charge.subscriber import Subscriber
@@ -11,7 +13,7 @@ from pipeline.debit.retention import forget_closed_months
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
 
-NO_SPEND = Spend(0, False)
+NO_SPEND: Final = Spend(0, False)
 
 
 class Paid:
@@ -28,7 +30,7 @@ class Paid:
         self.postpaid_micros = postpaid_micros
 
 
-NOTHING_PAID = Paid(0, (), 0, 0)
+NOTHING_PAID: Final = Paid(0, (), 0, 0)
 
 
 def why_not(

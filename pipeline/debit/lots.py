@@ -6,6 +6,7 @@ What calls take beyond the lots is overdraft, and new money settles that first.
 from __future__ import annotations
 
 from bisect import insort_right
+from typing import Final
 
 from pipeline.base.calendar import add_months
 from pipeline.cdr.command import PURCHASE_TIME_MS_END
@@ -13,7 +14,7 @@ from pipeline.debit.account import NEVER_MS, Account, Lot
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import LotUse
 
-LIFETIME_MONTHS = 12
+LIFETIME_MONTHS: Final = 12
 
 
 def let_time_pass(turn: Turn) -> None:

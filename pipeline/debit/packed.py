@@ -7,7 +7,7 @@ its bytes mean is made once. The codec reads what is of a former schema, and say
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pipeline.base.avro import HEADER_BYTES, codec
 from pipeline.base.avro_bytes import (
@@ -48,32 +48,36 @@ from pipeline.debit.account import (
     UserSettings,
 )
 
-REMEMBERED_COUNT_MAX = 8_192
+REMEMBERED_COUNT_MAX: Final = 8_192
 """Runs of each kind whose meaning is kept: about 4 MB."""
-REMEMBERED_BYTES_MAX = 512
+REMEMBERED_BYTES_MAX: Final = 512
 # A tuple's values come typed from the codec by the schema; Any here is "as the schema says".
 Values = tuple[Any, ...]
 
-_ACCOUNT, _USER = codec("account"), codec("user")
-_ACCOUNT_HEADER, _USER_HEADER = _ACCOUNT.header, _USER.header
-_TERMS = slice(2, 9)
-_REST = slice(16, None)
-_PROFILE = slice(2, 11)
-_decode_terms = make_decoder(_ACCOUNT.typed_fields[_TERMS], as_dict=False)
-_encode_terms = make_encoder(_ACCOUNT.typed_fields[_TERMS])
-_decode_rest = make_decoder(_ACCOUNT.typed_fields[_REST], as_dict=False)
-_encode_rest = make_encoder(_ACCOUNT.typed_fields[_REST])
-_decode_profile = make_decoder(_USER.typed_fields[_PROFILE], as_dict=False)
-_encode_profile = make_encoder(_USER.typed_fields[_PROFILE])
+_ACCOUNT: Final = codec("account")
+_USER: Final = codec("user")
+_ACCOUNT_HEADER: Final[bytes] = _ACCOUNT.header
+_USER_HEADER: Final[bytes] = _USER.header
+_TERMS: Final = slice(2, 9)
+_REST: Final = slice(16, None)
+_PROFILE: Final = slice(2, 11)
+_decode_terms: Final = make_decoder(_ACCOUNT.typed_fields[_TERMS], as_dict=False)
+_encode_terms: Final = make_encoder(_ACCOUNT.typed_fields[_TERMS])
+_decode_rest: Final = make_decoder(_ACCOUNT.typed_fields[_REST], as_dict=False)
+_encode_rest: Final = make_encoder(_ACCOUNT.typed_fields[_REST])
+_decode_profile: Final = make_decoder(_USER.typed_fields[_PROFILE], as_dict=False)
+_encode_profile: Final = make_encoder(_USER.typed_fields[_PROFILE])
 
-_BOOL = (b"\x00", b"\x01")
-_NULL, _PRESENT, _NO_ITEMS = b"\x00", b"\x02", b"\x00"
+_BOOL: Final = (b"\x00", b"\x01")
+_NULL: Final = b"\x00"
+_PRESENT: Final = b"\x02"
+_NO_ITEMS: Final = b"\x00"
 
-_terms: dict[bytes, Terms] = {}
-_terms_bytes: dict[Terms, bytes] = {}
-_rests: dict[bytes, Rest] = {}
-_profiles: dict[bytes, Profile] = {}
-_names: dict[bytes, str] = {}
+_terms: Final[dict[bytes, Terms]] = {}
+_terms_bytes: Final[dict[Terms, bytes]] = {}
+_rests: Final[dict[bytes, Rest]] = {}
+_profiles: Final[dict[bytes, Profile]] = {}
+_names: Final[dict[bytes, str]] = {}
 """Months and pool names."""
 _Key = TypeVar("_Key")
 _Meaning = TypeVar("_Meaning")

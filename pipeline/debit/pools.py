@@ -6,6 +6,8 @@ worked out from the counters that `set_user`, `assign_licences` and `remove_user
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.base.rules import Rules
 from pipeline.charge.allowance import PoolClaim
 from pipeline.charge.tables import Tables
@@ -13,7 +15,7 @@ from pipeline.debit.account import UNUSED, Account, PoolUse
 from pipeline.debit.retention import forget_closed_months, own_month
 from pipeline.debit.turn import Turn
 
-_ANNOUNCED_FROM_PERCENT = 80
+_ANNOUNCED_FROM_PERCENT: Final = 80
 
 
 class Draw:

@@ -6,15 +6,17 @@ was requested and did not fail. Nothing here waits: time is the `now` of the rec
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, format_time, month_of
 from pipeline.debit.account import Account, BudgetMonth, PaymentData, Recharging, Request
 from pipeline.debit.turn import Turn
 
-BACKOFFS_MS = (1 * MS_PER_HOUR, 6 * MS_PER_HOUR, 24 * MS_PER_HOUR)
-LATE_SUCCESS_MS = 35 * MS_PER_DAY
+BACKOFFS_MS: Final = (1 * MS_PER_HOUR, 6 * MS_PER_HOUR, 24 * MS_PER_HOUR)
+LATE_SUCCESS_MS: Final = 35 * MS_PER_DAY
 """How long the success of a request is accepted after its failure: the customer paid."""
-_BUDGET_MONTHS_KEPT = 3
-_FAILED_KEPT = 64
+_BUDGET_MONTHS_KEPT: Final = 3
+_FAILED_KEPT: Final = 64
 """Failed requests remembered: by the back-off 36 fail in 35 days; unbounded, a flood would fill the account."""
 
 

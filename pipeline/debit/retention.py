@@ -5,12 +5,14 @@ Forgetting happens when an account's turn comes anyway; nothing is searched for.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, month_of, next_month_starts_at
 from pipeline.debit.account import NEVER_MS, Account, MonthPools, Refund, RefundQueue, User
 from pipeline.debit.books import Books
 from pipeline.debit.turn import Turn
 
-REFUND_MEMORY_MS = 400 * MS_PER_DAY
+REFUND_MEMORY_MS: Final = 400 * MS_PER_DAY
 
 
 def own_month(turn: Turn, month: str) -> MonthPools:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
-from pipeline.debit.seen_runs import CONTENT_BYTES, ID, ID_BYTES, REST_BYTES, Merge, Run, Seen, heads_of, runs_of
+from pipeline.debit.seen_runs import CONTENT_BYTES, ID, ID_BYTES, Merge, Run, Seen, heads_of, runs_of
 
 __all__ = ["Seen", "SeenCalls", "call_digests", "command_digests", "pack"]
 
@@ -89,12 +89,10 @@ class SeenCalls:
             heads = heads_of(np.frombuffer(b"".join(ids), dtype=ID))
             order = np.argsort(heads, kind="stable")
             heads = heads[order]
-            rests = [ids[place][-REST_BYTES:] for place in order.tolist()]
             found: dict[int, Seen] = {}
             for run in self._runs:
-                run.find(heads, rests, found)
-            for index, seen in found.items():
-                place = int(order[index])
+                run.find(heads, order, ids, found)
+            for place, seen in found.items():
                 answers[place] = max(seen, answers[place] or seen)
         return answers
 

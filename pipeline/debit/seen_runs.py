@@ -107,8 +107,9 @@ class Run:
         low, high = int(self._starts[head >> 32]), int(self._starts[(head >> 32) + 1])
         return low + int(np.searchsorted(self._middles[low:high], np.uint32(head & 0xFFFFFFFF), side="right"))
 
-    def find(self, heads: Heads, rests: Sequence[bytes], found: dict[int, Seen]) -> None:
-        """Looks sorted heads up; notes the latest decision for the index of each that is here."""
+    def find(self, heads: Heads, order: NDArray[np.intp], ids: Sequence[bytes], found: dict[int, Seen]) -> None:
+        """Looks sorted heads up, which are those of `ids` in this order; notes the latest decision for the place in
+        `ids` of each that is here."""
         slots = heads >> self._shift
         bits = self._bitmap[slots >> np.uint64(3)] >> (slots & np.uint64(7)).astype(np.uint8)
         likely = np.nonzero(bits & 1)[0]
@@ -118,8 +119,9 @@ class Run:
         places, ends = self._places(wanted)
         here = places < ends
         here[here] = self._middles[places[here]] == wanted[here].astype(np.uint32)
-        for index, place, end in zip(likely[here].tolist(), places[here].tolist(), ends[here].tolist(), strict=True):
-            self._compare(index, place, end, rests[index], found)
+        asked = order[likely[here]].tolist()
+        for index, place, end in zip(asked, places[here].tolist(), ends[here].tolist(), strict=True):
+            self._compare(index, place, end, ids[index][-REST_BYTES:], found)
 
     def _places(self, heads: Heads) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the first entry with each head stands or would stand, and where those of its first byte end."""

@@ -7,6 +7,7 @@ must sum to zero, always.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pipeline.base.make import maker
 from pipeline.base.record import InputRecord
@@ -16,7 +17,7 @@ from pipeline.debit.account import Account, Lot, User
 from pipeline.debit.books import Books
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting
 
-_make_entry = maker(LedgerEntry)
+_make_entry: Final = maker(LedgerEntry)
 
 
 class Turn:
