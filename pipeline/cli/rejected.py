@@ -17,6 +17,7 @@ from rich.table import Table
 from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import MS_PER_DAY, format_time
 from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.cli.fitted import fitted
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
@@ -168,20 +169,14 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
 
 
 def _table(rejects: Sequence[Reject], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in ("reject", "refused at", "tenant", "reason", "call or command", "detail"):
-        table.add_column(heading, overflow="fold")
+    headings = [(name, False) for name in ("reject", "refused at", "tenant", "reason", "call or command", "detail")]
+    rows = []
     for each in rejects:
-        cells = (
-            each.reject_id,
-            format_time(each.received_at_ms)[: len("2026-03-01T10:00:00")],
-            each.tenant_id,
-            each.reason,
-            each.usage_id or each.command_id,
-            each.detail,
-        )
-        table.add_row(*map(plain, cells))
-    return table
+        refused_at = format_time(each.received_at_ms)[: len("2026-03-01T10:00:00")].replace("T", " ")
+        call = each.usage_id or each.command_id
+        cells = (each.reject_id, refused_at, each.tenant_id, each.reason, call, each.detail)
+        rows.append([plain(cell) for cell in cells])
+    return fitted(title, headings, rows, Console().width)
 
 
 def _as_json(reject: Reject) -> dict[str, object]:
