@@ -71,15 +71,14 @@ class Input:
 
     def fetch(self) -> asyncio.Task[None] | None:
         """The running fetch; starts one when nothing is at hand. None while something is."""
-        if self._fetching is not None and self._fetching.done():
-            finished, self._fetching = self._fetching, None
-            finished.result()
+        self._collect()
         if self._fetching is None and not self.ready:
             self._fetching = asyncio.create_task(self._fetch(_FETCH_WAIT_MS))
         return self._fetching
 
     async def fetch_now(self) -> None:
         """Takes what has already arrived, without waiting for more."""
+        self._collect()
         if self._fetching is None and not self.ready:
             await self._fetch(0)
 
@@ -103,6 +102,11 @@ class Input:
             return Progress(self._partition, max(self._position, next_offset), None, unstable_count)
         oldest_ms = self.ready[0].now_ms if deciding_ms is None and self.ready else deciding_ms
         return Progress(self._partition, next_offset, oldest_ms, unstable_count)
+
+    def _collect(self) -> None:
+        if self._fetching is not None and self._fetching.done():
+            finished, self._fetching = self._fetching, None
+            finished.result()
 
     async def _fetch(self, wait_ms: int) -> None:
         try:

@@ -28,7 +28,7 @@ from pipeline.debit.input_io import Input, InputTrimmed
 from pipeline.debit.ledger import Ledger, Slice
 from pipeline.debit.merge import merge
 from pipeline.debit.restore_io import restore
-from pipeline.debit.turns_io import Turns
+from pipeline.debit.turns_io import Turn, Turns
 from pipeline.emit.encode import Outputs
 from pipeline.emit.publish_io import publish
 
@@ -204,30 +204,33 @@ class LedgerPartition:
             self._deciding = records
             while records:
                 await self._released.wait()
-                async with self._writing:
+                waited_s = time.perf_counter()
+                # A turn first: a slice that waits for other partitions' turns has not begun, and holds up nobody.
+                async with self._turns.one() as turn, self._writing:
                     if self._released.is_set():
-                        await self._one_slice(ledger, producer, records)
+                        records += await self._at_hand(commands, cdrs, self._count_max() - len(records))
+                        metrics.SLICE_SECONDS.labels("wait").observe(time.perf_counter() - waited_s)
+                        await self._one_slice(ledger, producer, records, turn)
                         break
             if records and len(records) < self._count_max():
                 await asyncio.sleep(max(0.0, self._settings.linger_ms / 1000 - (time.monotonic() - started_s)))
 
     async def _next_records(self, commands: Input, cdrs: Input) -> list[InputRecord]:
-        """What is at hand of both inputs, in order; waits up to a second for the first record."""
-        await commands.fetch_now()  # commands are asked first, without waiting
-        fetches = [fetch for fetch in (commands.fetch(), cdrs.fetch()) if fetch is not None]
-        records = self._merged(commands, cdrs)
-        if not records and fetches:
+        """What is at hand of both inputs; waits up to a second for the first record."""
+        records = await self._at_hand(commands, cdrs, self._count_max())
+        if not records and (fetches := [fetch for fetch in (commands.fetch(), cdrs.fetch()) if fetch is not None]):
             await asyncio.wait(fetches, return_when=asyncio.FIRST_COMPLETED)
-            commands.fetch()
-            cdrs.fetch()
-            records = self._merged(commands, cdrs)
+            records = await self._at_hand(commands, cdrs, self._count_max())
         return records
 
-    def _merged(self, commands: Input, cdrs: Input) -> list[InputRecord]:
+    async def _at_hand(self, commands: Input, cdrs: Input, count_max: int) -> list[InputRecord]:
+        """What has arrived of both inputs, in order."""
+        await commands.fetch_now()  # commands are asked first
+        await cdrs.fetch_now()
         return merge(
             commands.ready,
             cdrs.ready,
-            count_max=self._count_max(),
+            count_max=count_max,
             commands_at_end=commands.at_end(),
             cdrs_at_end=cdrs.at_end(),
         )
@@ -236,20 +239,20 @@ class LedgerPartition:
         by_time = int(self._settings.slice_cpu_ms * 1000 / self._us_per_record)
         return max(1, min(self._settings.slice_records_max, by_time))
 
-    async def _one_slice(self, ledger: Ledger, producer: AIOKafkaProducer, records: list[InputRecord]) -> None:
+    async def _one_slice(
+        self, ledger: Ledger, producer: AIOKafkaProducer, records: list[InputRecord], turn: Turn
+    ) -> None:
         self._position, self._in_slice = (ledger.next_offset_commands, ledger.next_offset_cdrs), True
         answer: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
-        started_s = time.perf_counter()
-        async with self._turns.one() as turn:
-            await self._decide(Decision(ledger, records, answer))
-            decided, outputs, cpu_s = await answer
-            decided_s = time.perf_counter()
-            turn.committing()
-            await publish(
-                producer,
-                outputs.by_partition(self._settings.topic_prefix, self.number),
-                timeout_s=self._settings.transaction_timeout_ms / 1000,
-            )
+        await self._decide(Decision(ledger, records, answer))
+        decided, outputs, cpu_s = await answer
+        decided_s = time.perf_counter()
+        turn.committing()
+        await publish(
+            producer,
+            outputs.by_partition(self._settings.topic_prefix, self.number),
+            timeout_s=self._settings.transaction_timeout_ms / 1000,
+        )
         ledger.adopt(decided)
         self._deciding = ()
         self._failure_count = self._drop_count = 0
@@ -258,7 +261,6 @@ class LedgerPartition:
         self._us_per_record += (cpu_s * 1e6 / len(records) - self._us_per_record) * 0.2
         for name, next_offset in ((CDRS, ledger.next_offset_cdrs), (COMMANDS, ledger.next_offset_commands)):
             self._membership().move(TopicPartition(self._settings.topic(name), self.number), next_offset)
-        metrics.SLICE_SECONDS.labels("wait").observe(max(0.0, decided_s - started_s - cpu_s))
         metrics.SLICE_SECONDS.labels("decide").observe(cpu_s)
         metrics.SLICE_SECONDS.labels("commit").observe(time.perf_counter() - decided_s)
         metrics.SLICE_RECORDS.observe(len(records))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustSto
 from pipeline.base.membership_io import Membership
 from pipeline.charge.tables_io import load_tables
 from pipeline.debit import agent as rating
-from pipeline.debit import init_io, partition_io, restore_io
+from pipeline.debit import init_io, partition_io, restore_io, turns_io
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.init_io import skip_lost
 from pipeline.debit.restore_io import restore
@@ -631,6 +632,47 @@ def test_a_slice_that_waits_for_others_is_not_made_smaller(
                 await deployment.rated_when(deployment.sent[tenant])
             least = deployment.settings.slice_cpu_ms / 10  # 10 ms of CPU a record would be very slow
             assert owners_of(app)[number]._count_max() > least
+        deployment.assert_exact(await deployment.rated())
+
+    asyncio.run(run())
+
+
+def test_a_slice_that_waits_for_its_turn_holds_up_no_rebalance_and_takes_what_comes_meanwhile(
+    kafka: KafkaNode, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not begun: every member of the group would wait for it. What arrived needs no transaction of its own."""
+    sizes: list[int] = []
+
+    async def noted(decisions: AsyncIterable[partition_io.Decision]) -> None:
+        async def noting() -> AsyncIterator[partition_io.Decision]:
+            async for decision in decisions:
+                sizes.append(len(decision.records))
+                yield decision
+
+        await rating.rate(noting())
+
+    async def run() -> None:
+        monkeypatch.setattr(app_module, "rating", SimpleNamespace(rate=noted))
+        deployment = await Deployment.make(kafka.bootstrap, topic_prefix)
+        number, tenant = next(iter(tenants_by_partition().items()))
+        async with deployment.worker() as app:
+            await deployment.open_accounts([tenant])
+            await deployment.call(tenant, 1)
+            await deployment.rated_when(1)
+            owner = owners_of(app)[number]
+            async with AsyncExitStack() as others:
+                for _ in range(turns_io._SLICES_MAX):
+                    await others.enter_async_context(owner._turns.one())
+                await deployment.call(tenant, 20)
+                await eventually(lambda: len(owner._deciding), lambda count: count > 0)
+                await deployment.call(tenant, 20)
+                await asyncio.sleep(1)
+                sizes.clear()
+                async with asyncio.timeout(1):
+                    await owner.hold()
+                owner.release()
+            await deployment.rated_when(41)
+            assert sizes[0] > 20, "a fetch brings what the broker had then, so the last ones may be missing"
         deployment.assert_exact(await deployment.rated())
 
     asyncio.run(run())
