@@ -89,9 +89,9 @@ def _shape(wish: Wish, output: Path | None) -> Format:
 
 
 def _to_stdout(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format) -> int:
-    answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     if shape == "table":
-        return _print(store, report, chosen, answer, Console(soft_wrap=False), wish.rows_max)
+        return _print(store, report, chosen, wish, Console(soft_wrap=False))
+    answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # \r\n must stay as it is
     try:
         count = (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
@@ -115,6 +115,9 @@ def _place(output: Path) -> Iterator[Path]:
 
 
 def _to_file(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format, output: Path) -> int:
+    if shape == "table" and not wish.is_archive:
+        with _place(output) as path, path.open("w", encoding="utf-8") as out:
+            return _print(store, report, chosen, wish, Console(file=out, width=160, no_color=True))
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     with _place(output) as path, _progress(store, report, chosen, answer) as shown:
         if wish.is_archive:
@@ -127,31 +130,31 @@ def _to_file(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Fo
         if shape == "parquet":
             return write_parquet(shown, report.columns, path)
         with path.open("w", encoding="utf-8", newline="") as out:
-            if shape == "table":
-                console = Console(file=out, width=160, no_color=True)
-                return _print(store, report, chosen, shown, console, wish.rows_max)
             return (write_csv if shape == "csv" else write_json)(shown, out)
 
 
-def _print(store: Store, report: Report, chosen: Chosen, answer: Rows, console: Console, rows_max: int) -> int:
-    shown_count = print_rows(answer, report, console, rows_max=rows_max)
-    totals: list[Any] = list(store.query(totals_sql(report, chosen)).rows) if shown_count else []
-    row_count = sum(total[1] for total in totals)
+def _print(store: Store, report: Report, chosen: Chosen, wish: Wish, console: Console) -> int:
+    sql = report_sql(report, chosen, is_masking=wish.is_masking)
+    shown_count = print_rows(store.query(f"{sql}\nLIMIT {wish.rows_max}"), report, console, rows_max=wish.rows_max)
+    if not shown_count:
+        return 0
+    bars = chart_bars(store, report, chosen)
+    row_count = sum(bar.row_count for bar in bars)
     what = "calls" if report.name == "usage" else "rows"
     if row_count > shown_count:
         console.print(f"the first {shown_count:,} of {row_count:,} {what}; --format csv or json has them all")
     if report.name == "usage":
+        totals: Iterator[Any] = store.query(totals_sql(report, chosen)).rows
         for total in totals:
             console.print(usage_total_line(*total))
-    if shown_count:
-        print_chart(chart_bars(store, report, chosen), report, console)
+    print_chart(bars, report, console)
     return shown_count
 
 
 def chart_bars(store: Store, report: Report, chosen: Chosen) -> list[Bar]:
     """The data of the report's chart."""
     rows: Iterator[Any] = store.query(chart_sql(report, chosen)).rows
-    return [Bar(str(label), str(unit), Decimal(total)) for label, unit, total in rows]
+    return [Bar(str(label), str(unit), Decimal(total), count) for label, unit, total, count in rows]
 
 
 def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:

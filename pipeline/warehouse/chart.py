@@ -11,11 +11,12 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Bar(NamedTuple):
-    """A sum under a label, in a currency or another unit."""
+    """A sum under a label, in a currency or another unit, over so many rows of the report."""
 
     label: str
     unit: str
     total: Decimal
+    row_count: int = 0
 
 
 def series_of(bars: Sequence[Bar], labels_max: int, *, is_timeline: bool) -> tuple[list[str], dict[str, list[Decimal]]]:

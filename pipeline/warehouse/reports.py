@@ -459,7 +459,7 @@ def view_sql(report: Report) -> str:
 
 
 def chart_sql(report: Report, chosen: Chosen) -> str:
-    """Rows of label, unit and sum for the report's chart."""
+    """Rows of label, unit, sum and number of rows for the report's chart."""
     chart = report.chart
     order = "label, unit" if chart.is_timeline else "total DESC, label, unit"
     if report.name == "usage":
@@ -467,7 +467,7 @@ def chart_sql(report: Report, chosen: Chosen) -> str:
     else:
         rows, value = f"(\n{report_sql(report, chosen)}\n) AS report", f"sum({chart.value})"
     return (
-        f"SELECT {chart.label} AS label, {chart.unit} AS unit, {value} AS total\nFROM {rows}\n"
+        f"SELECT {chart.label} AS label, {chart.unit} AS unit, {value} AS total, count()\nFROM {rows}\n"
         f"GROUP BY label, unit ORDER BY {order}"
     )
 

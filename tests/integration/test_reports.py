@@ -184,6 +184,16 @@ def test_every_report_prints_a_table_and_writes_csv_and_json(world_url: str, rep
     assert len(objects) >= 1
 
 
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_table_that_is_cut_says_of_how_many_rows(world_url: str, report: str) -> None:
+    """Ten rows of a thousand, taken for all of them, are a wrong answer."""
+    whole = len(json.loads(run(report, "--warehouse", world_url, "--format", "json").stdout))
+    cut = run(report, "--warehouse", world_url, "--limit", "1").stdout
+    what = "calls" if report == "usage" else "rows"
+    assert (f"the first 1 of {whole} {what};" in cut) == (whole > 1)
+    assert "the first" not in run(report, "--warehouse", world_url, "--limit", str(whole)).stdout
+
+
 def test_a_workbook_has_typed_cells_a_frozen_header_filters_and_a_chart(world_url: str, tmp_path: Path) -> None:
     path = tmp_path / "usage.xlsx"
     result = run("usage", "--warehouse", world_url, "--tenant", "t1", "--output", str(path), "--no-mask")
