@@ -178,5 +178,5 @@ class Offline:
 def _joined(applied: list[Applied]) -> Applied:
     """A tick's answers of all partitions, accounts in the order of tenant_id."""
     events = sorted((event for each in applied for event in each.events), key=lambda event: event.tenant_id)
-    entries = sorted((entry for each in applied for entry in each.entries), key=lambda entry: entry.tenant_id)
-    return Applied(events=events, entries=entries)
+    booked = sorted((entry for each in applied for entry in each.booked), key=lambda entry: entry.tenant_id)
+    return Applied(events=events, booked=booked)

@@ -220,7 +220,7 @@ def _add_funds(turn: Turn, command: Command, tables: Tables) -> None:
     account = turn.write()
     account.is_funded, account.is_switch_announced = True, False
     recharge.reset_backoff(account)
-    turn.entry("funding", [("payments", -amount_micros), *credited], lot_id=command.command_id)
+    turn.entry("funding", (("payments", -amount_micros), *credited), lot_id=command.command_id)
     payment = PaymentData(*(fields[name] for name in PaymentData._fields))
     details = {"lot_id": command.command_id, "reference": fields["reference"]} | recharge.payment_details(payment)
     turn.event("funds_added", amount_micros, details)
@@ -252,7 +252,7 @@ def _recharge_result(turn: Turn, command: Command, tables: Tables) -> None:
     credited = lots.add(turn, recharge_id, request.amount_micros, fields["paid_at"])
     account = turn.write()
     account.is_funded, account.is_switch_announced = True, False
-    turn.entry("funding", [("payments", -request.amount_micros), *credited], recharge_id=recharge_id)
+    turn.entry("funding", (("payments", -request.amount_micros), *credited), recharge_id=recharge_id)
     recharge.announce_success(turn, request)
 
 
@@ -262,10 +262,10 @@ def _refund_call(turn: Turn, command: Command, tables: Tables) -> None:
     remember_refund(turn, usage_id)
     if debited_micros:
         credited = lots.add(turn, command.command_id, debited_micros, turn.now_ms)
-        turn.entry("refund", [("revenue:usage", -debited_micros), *credited], usage_id=usage_id)
+        turn.entry("refund", (("revenue:usage", -debited_micros), *credited), usage_id=usage_id)
     if postpaid_micros:
         postings = [("revenue:usage", -postpaid_micros), ("receivable:postpaid", postpaid_micros)]
-        turn.entry("refund", postings, usage_id=usage_id)
+        turn.entry("refund", tuple(postings), usage_id=usage_id)
     details = {"usage_id": usage_id, "reason": fields["reason"]}
     turn.event("call_refunded", debited_micros + postpaid_micros, details)
 

@@ -88,10 +88,10 @@ def pay(turn: Turn, amount_micros: int, usage_id: str) -> Paid:
         if overdraft_micros:
             postings.append(("credits:overdraft", -overdraft_micros))
         postings.append(("revenue:usage", debited_micros))
-        turn.entry("usage", postings, usage_id)
+        turn.entry("usage", tuple(postings), usage_id)
     if owed_micros:
-        postings = [("receivable:postpaid", -owed_micros), ("revenue:usage", owed_micros)]
-        turn.entry("postpaid_usage", postings, usage_id)
+        owed = (("receivable:postpaid", -owed_micros), ("revenue:usage", owed_micros))
+        turn.entry("postpaid_usage", owed, usage_id)
     return Paid(debited_micros, lots, overdraft_micros, owed_micros)
 
 

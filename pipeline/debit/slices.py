@@ -12,6 +12,7 @@ from pipeline.cdr.decode import Cdr
 from pipeline.debit.account import Stored
 from pipeline.debit.calls import DecidedCall
 from pipeline.debit.seen import Seen
+from pipeline.debit.turn import Booked
 from pipeline.emit.outputs import AccountEvent, LedgerEntry, RatedCall, RejectedRecord
 
 
@@ -49,21 +50,21 @@ class Forwarded(NamedTuple):
 class Applied:
     """What one record gave rise to; nothing, for a command that is ignored. `cdr_body`: Avro body of the rated CDR."""
 
-    __slots__ = ("call", "cdr_body", "entries", "events", "forward", "rejected")
+    __slots__ = ("booked", "call", "cdr_body", "events", "forward", "rejected")
 
     def __init__(
         self,
         call: DecidedCall | None = None,
         cdr_body: bytes = b"",
         events: Sequence[AccountEvent] = (),
-        entries: Sequence[LedgerEntry] = (),
+        booked: Sequence[Booked] = (),
         rejected: RejectedRecord | None = None,
         forward: Forwarded | None = None,
     ) -> None:
         self.call = call
         self.cdr_body = cdr_body
         self.events = events
-        self.entries = entries
+        self.booked = booked
         self.rejected = rejected
         self.forward = forward
 
@@ -71,6 +72,11 @@ class Applied:
     def rated(self) -> RatedCall | None:
         """The rated call, put together anew each time."""
         return None if self.call is None else self.call.rated_call()
+
+    @property
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """The ledger entries, put together anew each time."""
+        return tuple([booked.ledger_entry() for booked in self.booked])
 
 
 class Slice(NamedTuple):

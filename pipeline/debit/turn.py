@@ -20,6 +20,78 @@ from pipeline.emit.outputs import AccountEvent, LedgerEntry, Posting
 _make_entry: Final = maker(LedgerEntry)
 
 
+class Booked:
+    """A double entry as it was booked. The ledger entry is put together when it is asked for, which is once: to be
+    written."""
+
+    __slots__ = (
+        "applied_seq",
+        "currency",
+        "index",
+        "kind",
+        "ledger_epoch",
+        "lot_id",
+        "postings",
+        "recharge_id",
+        "record",
+        "tenant_id",
+        "usage_id",
+    )
+
+    def __init__(
+        self,
+        turn: Turn,
+        kind: str,
+        postings: tuple[Posting, ...],
+        usage_id: str | None,
+        lot_id: str | None,
+        recharge_id: str | None,
+        index: int,
+    ) -> None:
+        self.tenant_id = turn.account.tenant_id
+        self.kind = kind
+        self.currency = turn.account.terms.currency
+        self.postings = postings
+        self.usage_id = usage_id
+        self.lot_id = lot_id
+        self.recharge_id = recharge_id
+        self.record = turn.record
+        self.ledger_epoch = turn.ledger_epoch
+        self.applied_seq = turn.applied_seq
+        self.index = index
+
+    def ledger_entry(self) -> LedgerEntry:
+        """The entry as it is published."""
+        return _make_entry(self.values())
+
+    def values(self) -> tuple[object, ...]:
+        """The fields of the ledger entry."""
+        _, topic, partition, offset, now_ms, _, _ = self.record
+        return (
+            f"{self.tenant_id}:{place_of(self.record)}:L{self.index}",
+            self.tenant_id,
+            self.kind,
+            now_ms,
+            self.currency,
+            self.postings,
+            self.usage_id,
+            self.lot_id,
+            self.recharge_id,
+            topic,
+            partition,
+            offset,
+            self.ledger_epoch,
+            self.applied_seq,
+            self.index,
+        )
+
+
+def place_of(record: InputRecord) -> str:
+    """`<topic>:<partition>:<offset>`, which with the tenant makes identifiers that a replay makes again."""
+    is_command, _, partition, offset, _, _, _ = record
+    return f"{COMMANDS if is_command else CDRS}:{partition}:{offset}"
+
+
 class Turn:
     """A record's position and its outcome so far. `select` gives the turn to an account; a tick does so repeatedly."""
 
@@ -41,8 +113,8 @@ class Turn:
     ) -> None:
         self.record = record
         self.now_ms = record.now_ms
-        self.events: list[AccountEvent] = []
-        self.entries: list[LedgerEntry] = []
+        self.events: Sequence[AccountEvent] = ()  # a list from the first event on: most calls have none
+        self.entries: list[Booked] = []
         self.account = account
         self.balance_before_micros = account.balance_micros
         self.user: User | None = None
@@ -53,9 +125,8 @@ class Turn:
 
     @property
     def place(self) -> str:
-        """`<topic>:<partition>:<offset>`, which with the tenant makes identifiers that a replay makes again."""
-        is_command, _, partition, offset, _, _, _ = self.record
-        return f"{COMMANDS if is_command else CDRS}:{partition}:{offset}"
+        """Of the record."""
+        return place_of(self.record)
 
     def select(self, account: Account) -> None:
         """From here on the turn is this account's."""
@@ -87,8 +158,11 @@ class Turn:
         user_id: str | None = None,
     ) -> None:
         """Says something; the balance is that of this moment."""
-        account, record, index = self.account, self.record, len(self.events)
-        self.events.append(
+        account, record, events = self.account, self.record, self.events
+        if not isinstance(events, list):
+            events = self.events = []
+        index = len(events)
+        events.append(
             AccountEvent(
                 f"{account.tenant_id}:{self.place}:{index}",
                 account.tenant_id,
@@ -111,13 +185,13 @@ class Turn:
     def entry(
         self,
         kind: str,
-        postings: Sequence[Posting],
+        postings: tuple[Posting, ...],
         usage_id: str | None = None,
         lot_id: str | None = None,
         recharge_id: str | None = None,
     ) -> None:
         """Books a double entry. Raises InvariantBroken unless its sides, none of them 0, sum to zero."""
-        account, record, index = self.write(), self.record, len(self.entries)
+        account = self.write()
         total = moved = 0
         for side, amount_micros in postings:
             total += amount_micros
@@ -127,27 +201,5 @@ class Turn:
                 raise InvariantBroken(f"a posting of {kind} at {self.place} is 0")
         if total:
             raise InvariantBroken(f"the postings of {kind} at {self.place} sum to {total}, not to zero")
-        tenant_id = account.tenant_id
         account.moved_micros += moved
-        is_command, topic, partition, offset, now_ms, _, _ = record
-        self.entries.append(
-            _make_entry(
-                (
-                    f"{tenant_id}:{COMMANDS if is_command else CDRS}:{partition}:{offset}:L{index}",
-                    tenant_id,
-                    kind,
-                    now_ms,
-                    account.terms.currency,
-                    tuple(postings),
-                    usage_id,
-                    lot_id,
-                    recharge_id,
-                    topic,
-                    partition,
-                    offset,
-                    self.ledger_epoch,
-                    self.applied_seq,
-                    index,
-                )
-            )
-        )
+        self.entries.append(Booked(self, kind, postings, usage_id, lot_id, recharge_id, len(self.entries)))

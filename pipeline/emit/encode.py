@@ -86,7 +86,8 @@ def encode_slice(decided: Slice) -> Outputs:
             rated_calls.append((call.cdr.tenant_id.encode(), value, call.record.now_ms))
             outcomes.append(call.outcome)
         account_events += [
-            (entry.tenant_id.encode(), entry_codec.encode_values(entry), entry.occurred_at) for entry in applied.entries
+            (entry.tenant_id.encode(), entry_codec.encode_values(entry.values()), entry.record.now_ms)
+            for entry in applied.booked
         ]
         account_events += [
             (event.tenant_id.encode(), event_codec.encode_values(event), event.occurred_at) for event in applied.events
