@@ -7,22 +7,32 @@ gives no row. Forgetting is harmless, the row is then inserted once more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
-from pipeline.base.avro import DecodeError, codec
-from pipeline.base.calendar import month_of
+from pipeline.base.avro import DecodeError
+from pipeline.base.calendar import MS_PER_DAY, month_of
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.record import Consumed
+from pipeline.charge.subscriber import Terms
 from pipeline.charge.tables import SCOPES, Tables
-from pipeline.warehouse.rows import Maker, Record, make_block, poison_block, poison_values
+from pipeline.debit.account import Rest
+from pipeline.debit.stored import decode_account
+from pipeline.warehouse.rows import Maker, make_block, poison_block, poison_values
 from pipeline.warehouse.tables import ACCOUNTS
 from pipeline.warehouse.users import Shown, UserRows
 
 _POOL_FIELDS = tuple(f"pools.{part}" for part in ("country", "sku", "scope", "capability", "minutes"))
-_COPIED = tuple(
-    column.field
-    for column in ACCOUNTS.columns
-    if column.field not in ("month", "source_offset") and column.field not in _POOL_FIELDS
+_SHOWN = (
+    "tenant_id",
+    "country",
+    "currency",
+    "agreement",
+    "recharge_is_enabled",
+    "recharge_trigger_micros",
+    "recharge_amount_micros",
+    "recharge_monthly_budget_micros",
+    *_POOL_FIELDS,
 )
 
 
@@ -38,28 +48,42 @@ class Pool(NamedTuple):
 
 def account_rows(records: Sequence[Consumed], known: Mapping[bytes, Shown], tables: Tables) -> UserRows:
     """The last state of each account in each month, where it differs from what is known."""
-    fields = codec(ACCOUNTS.record).fields
-    copied = [fields.index(field) for field in _COPIED]
     latest = {(record.key, month_of(record.timestamp_ms)): record for record in records if is_account(record)}
     rows, poison = [], []
     shown_now: dict[bytes, Shown] = {}
     for (key, month), record in sorted(latest.items(), key=lambda item: item[1].offset):
         try:
-            values = codec(ACCOUNTS.record).decode_values(record.value)
+            account = decode_account(record.value)
         except DecodeError as error:
             poison.append(poison_values(record, error.reason, error.detail))
             continue
-        pools = pools_of(values, record.timestamp_ms, tables)
-        shown = (*(values[place] for place in copied), *map(list, zip(*pools, strict=True)))
-        shown += tuple([] for _ in range(len(_COPIED) + len(_POOL_FIELDS) - len(shown)))
         assert key is not None
+        assert account.rest is not None
+        shown = (account.tenant_id, *_shown(account.terms, account.rest, record.timestamp_ms // MS_PER_DAY, tables))
         if shown_now.get(key, known.get(key)) != shown:
             rows.append((*shown, month, record.offset))
             shown_now[key] = shown
     blocks = [poison_block(poison)] if poison else []
     if rows:
-        blocks.append(make_block(Maker(ACCOUNTS, (*_COPIED, *_POOL_FIELDS, "month", "source_offset"), None), rows))
+        blocks.append(make_block(Maker(ACCOUNTS, (*_SHOWN, "month", "source_offset"), None), rows))
     return UserRows(blocks, shown_now)
+
+
+@lru_cache(maxsize=8_192)
+def _shown(terms: Terms, rest: Rest, day: int, tables: Tables) -> Shown:
+    """All of a row that is not the account's own. `day`: of the epoch, UTC; allowances change at its beginning."""
+    settings = rest.recharging.settings
+    pools = pools_of(terms.country, rest, day * MS_PER_DAY, tables)
+    return (
+        terms.country,
+        terms.currency,
+        terms.agreement,
+        settings.is_enabled,
+        settings.trigger_micros,
+        settings.amount_micros,
+        settings.monthly_budget_micros,
+        *([pool[place] for pool in pools] for place in range(len(_POOL_FIELDS))),
+    )
 
 
 def is_account(record: Consumed) -> bool:
@@ -67,17 +91,15 @@ def is_account(record: Consumed) -> bool:
     return record.key is not None and b"/" not in record.key and record.key != CHECKPOINT_KEY and bool(record.value)
 
 
-def pools_of(account: Record, at_ms: int, tables: Tables) -> list[Pool]:
-    """Every pool of an account with its users and licences of that instant (D4), as `debit/pools.py` sizes them; a pool
-    of users that each have their own is the sum of theirs."""
-    fields = codec(ACCOUNTS.record).fields
-    by_field: dict[str, Any] = dict(zip(fields, account, strict=True))
+def pools_of(country: str, rest: Rest, at_ms: int, tables: Tables) -> list[Pool]:
+    """Every pool of a tenant of that country with its users and licences of that instant (D4), as `debit/pools.py`
+    sizes them; a pool of users that each have their own is the sum of theirs."""
     minutes: dict[tuple[str, str, str], int] = {}
-    bought = dict(by_field["purchased"])
+    bought = dict(rest.purchased)
     seated: dict[str, int] = {}
-    for sku, country, count in by_field["seats"]:
+    for sku, seat_country, count in rest.seats:
         seated[sku] = seated.get(sku, 0) + count
-        home = tables.country(country or by_field["country"])
+        home = tables.country(seat_country or country)
         for scope in SCOPES:
             size = count * tables.allowance_minutes(sku, home.iso2, scope, at_ms)
             if size:

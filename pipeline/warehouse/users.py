@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.base.avro import DecodeError, codec
+from pipeline.base.avro import DecodeError
 from pipeline.base.record import Consumed
+from pipeline.debit.stored import decode_user
 from pipeline.warehouse.rows import Block, Maker, make_block, poison_block, poison_values
 from pipeline.warehouse.tables import USERS
+
+_SHOWN = ("tenant_id", "user_id", "upn", "display_name", "country", "is_resource_account")
 
 # About 250 bytes each, so 25 MB.
 KNOWN_COUNT_MAX = 100_000
@@ -30,25 +33,31 @@ class UserRows(NamedTuple):
 
 def user_rows(records: Sequence[Consumed], known: Mapping[bytes, Shown]) -> UserRows:
     """The latest state of each user among records of the credit table; other records of it give nothing."""
-    fields = codec(USERS.record).fields
-    wanted = [column.field for column in USERS.columns if column.field != "source_offset"]
-    places = [fields.index(field) for field in wanted]
     latest: dict[bytes, tuple[Shown, int]] = {}
     poison = []
     for record in records:
         if not is_user(record):
             continue
         try:
-            values = codec(USERS.record).decode_values(record.value)
+            user = decode_user(record.value)
         except DecodeError as error:
             poison.append(poison_values(record, error.reason, error.detail))
             continue
         assert record.key is not None
-        latest[record.key] = (tuple(values[place] for place in places), record.offset)
+        of_user = user.settings
+        shown = (
+            user.tenant_id,
+            user.user_id,
+            of_user.upn,
+            of_user.display_name,
+            of_user.country,
+            of_user.is_resource_account,
+        )
+        latest[record.key] = (shown, record.offset)
     new = {key: row for key, row in latest.items() if known.get(key) != row[0]}
     blocks = [poison_block(poison)] if poison else []
     if new:
-        maker = Maker(USERS, (*wanted, "source_offset"), None)
+        maker = Maker(USERS, (*_SHOWN, "source_offset"), None)
         blocks.append(make_block(maker, [(*shown, offset) for shown, offset in new.values()]))
     return UserRows(blocks, {key: shown for key, (shown, _) in new.items()})
 

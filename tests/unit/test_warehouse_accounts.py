@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.record import Consumed
+from pipeline.debit.stored import decode_account
 from pipeline.warehouse.accounts import Pool, account_rows, is_account, pools_of
 from pipeline.warehouse.tables import ACCOUNTS, REJECTED_CDRS
 from tests.report_world import APRIL_MS, TABLES, account, seats
@@ -16,7 +16,9 @@ from tests.warehouse_records import EPOCH_MS, raw, rows_of
 
 
 def pools(at_ms: int = EPOCH_MS, **fields: Any) -> list[Pool]:
-    return pools_of(codec("account").decode_values(account(1, **fields).value), at_ms, TABLES)
+    found = decode_account(account(1, **fields).value)
+    assert found.rest is not None
+    return pools_of(found.terms.country, found.rest, at_ms, TABLES)
 
 
 def test_of_an_account_the_last_state_of_each_month_is_a_row() -> None:
