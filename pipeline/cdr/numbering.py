@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Union
 
 import phonenumbers
-from phonenumbers import PhoneNumberType, shortnumberinfo
+from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberType, shortnumberinfo
+from phonenumbers.phonenumberutil import _number_type_helper
 from phonenumbers.re_util import enable_pattern_cache
 
 from pipeline.cdr.number_plan import plan_of, split_calling_code
@@ -108,8 +109,18 @@ def ask_library(digits: str) -> NumberFacts:
     except phonenumbers.NumberParseException:
         return _facts(None, "unknown")
     region = phonenumbers.region_code_for_number(parsed)
-    number_class = _CLASSES.get(phonenumbers.number_type(parsed), "unknown")
+    number_class = _CLASSES.get(_number_type(parsed, region), "unknown")
     return _facts(None if region == _NO_COUNTRY else region, number_class)
+
+
+def _number_type(parsed: PhoneNumber, region: str | None) -> int:
+    """The library's `number_type`, which would work the region out once more: half of the whole answer."""
+    if region is None or parsed.country_code is None:
+        return PhoneNumberType.UNKNOWN
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(parsed.country_code, region)
+    if metadata is None:
+        return PhoneNumberType.UNKNOWN
+    return _number_type_helper(phonenumbers.national_significant_number(parsed), metadata)
 
 
 @lru_cache(maxsize=4_096)

@@ -185,6 +185,8 @@ def runs_of(ids: bytes, contents: bytes, nows_ms: NDArray[np.int64]) -> list[Run
     digests = np.frombuffer(ids, dtype=ID)
     content_rows = np.frombuffer(contents, dtype=np.uint8).reshape(-1, CONTENT_BYTES)
     days, offsets_ms = np.divmod(nows_ms, MS_PER_DAY)
+    if len(days) and days[0] == days.min() == days.max():  # as nearly always: nothing is copied
+        return [Run.of(int(days[0]), digests, content_rows, offsets_ms)]
     return [
         Run.of(day, digests[here], content_rows[here], offsets_ms[here])
         for day in np.unique(days).tolist()

@@ -6,7 +6,7 @@ import phonenumbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cdr.numbering import ask_library, look_up
+from pipeline.cdr.numbering import _number_type, ask_library, look_up
 
 _KINDS = (
     "fixed_line",
@@ -48,6 +48,18 @@ def near_real(draw: st.DrawFn) -> str:
     rest_size = max(0, len(national) - kept + draw(st.sampled_from([0, 0, 0, 0, -1, 1, 2])))
     rest = draw(st.text(DIGITS, min_size=rest_size, max_size=rest_size))
     return (calling_code + national[:kept] + rest)[:15]
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(near_real() | st.text(DIGITS, max_size=15))
+def test_the_type_of_a_number_in_its_region_is_the_librarys(digits: str) -> None:
+    """Asked with the region that is known already: the library's own function works it out again."""
+    try:
+        parsed = phonenumbers.parse("+" + digits)
+    except phonenumbers.NumberParseException:
+        return
+    region = phonenumbers.region_code_for_number(parsed)
+    assert _number_type(parsed, region) == phonenumbers.number_type(parsed)
 
 
 @settings(max_examples=1_000, deadline=None)
