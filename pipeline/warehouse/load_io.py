@@ -170,7 +170,7 @@ class Loader:
 
     async def _make_rows(self, batch: _Batch) -> Exception | None:
         by_topic: dict[str, list[Consumed]] = {}
-        for delivery in batch.deliveries:
+        for delivery in sorted(batch.deliveries, key=_is_not_of_calls):  # calls first: they are what people look for
             for record in delivery.records:
                 by_topic.setdefault(record.topic, []).append(record)
         try:
@@ -254,6 +254,10 @@ class Loader:
         WAREHOUSE_AWAY.set(1)
         error = state.outcome.exception() if state.outcome else None
         log.warning("warehouse_away", store=self._store.name, attempt=state.attempt_number, error=str(error))
+
+
+def _is_not_of_calls(delivery: _Delivery) -> bool:
+    return not delivery.records[0].topic.endswith(RATED_CALLS)
 
 
 def _is_full(deliveries: Collection[_Delivery]) -> bool:

@@ -112,6 +112,18 @@ def test_more_is_taken_while_an_insert_waits_for_the_store() -> None:
     assert store.inserts == [("rated_calls", 1), ("rated_calls", 8)]
 
 
+def test_calls_are_inserted_before_what_came_before_them() -> None:
+    store = FakeStore()
+    entry = consumed("ledger_entry", ledger_entry(1, [("credits:a", -1), ("revenue:usage", 1)]))
+    deliveries = [consumed("user", user("anna"), 1, key=b"t1/anna")], [entry], calls(1)
+
+    async def work(loader: Loader) -> None:
+        await asyncio.gather(*(loaded(loader, records) for records in deliveries))
+
+    run(store, work)
+    assert store.inserts == [("rated_calls", 1), ("users", 1), ("ledger_entries", 2)]
+
+
 def test_a_full_block_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_io, "_BATCH_RECORDS", 50)
     store = FakeStore()
