@@ -191,17 +191,16 @@ class Membership(Service, ConsumerRebalanceListener):  # type: ignore[misc]  # m
         await self.commit_moved()
 
     async def _assign(self, numbers: set[int]) -> None:
-        await self._close_owners([number for number in self.owners if number not in numbers])
-        if self.should_stop:
-            return  # on_stop has ended the owners there were; nobody would end new ones
-        for owner in self.owners.values():
-            owner.release()
-        kept = len(self.owners)
-        for number in sorted(numbers - self.owners.keys()):
-            self.owners[number] = self._make_owner(number)
-            self.owners[number].start()
-        OWNED_PARTITIONS.labels(self.role).set(len(self.owners))
-        log.info("partitions_assigned", role=self.role, owned=sorted(numbers), kept=kept)
+        gone = [number for number in self.owners if number not in numbers]
+        if not self.should_stop:  # else on_stop ends the owners there are; nobody would end new ones
+            kept = numbers & self.owners.keys()
+            for number in kept:  # before the others are closed, which takes their clients a while
+                self.owners[number].release()
+            for number in sorted(numbers - kept):
+                self.owners[number] = self._make_owner(number)
+                self.owners[number].start()
+            log.info("partitions_assigned", role=self.role, owned=sorted(numbers), kept=len(kept))
+        await self._close_owners(gone)
 
     async def _hold_all(self) -> None:
         await asyncio.gather(*(owner.hold() for owner in self.owners.values()))
