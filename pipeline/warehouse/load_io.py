@@ -140,11 +140,13 @@ class Loader:
     async def _flush_until_closed(self) -> None:
         """While a batch is inserted, the next is gathered and made rows."""
         inserting: asyncio.Task[None] | None = None
+        before = _Batch([])
         try:
             while batch := await self._next_batch():
-                error = await self._make_rows(batch)
+                error = await self._make_rows(batch, before)
                 if inserting is not None:
                     await inserting
+                before = batch
                 inserting = asyncio.create_task(self._end(batch, error) if error else self._insert(batch))
             if inserting is not None:
                 await inserting
@@ -168,7 +170,8 @@ class Loader:
                 self._full.clear()
         return _Batch(deliveries) if deliveries else None
 
-    async def _make_rows(self, batch: _Batch) -> Exception | None:
+    async def _make_rows(self, batch: _Batch, before: _Batch) -> Exception | None:
+        """`before`: that is being inserted; what it makes known holds already, or both come again."""
         by_topic: dict[str, list[Consumed]] = {}
         for delivery in sorted(batch.deliveries, key=_is_not_of_calls):  # calls first: they are what people look for
             for record in delivery.records:
@@ -177,19 +180,20 @@ class Loader:
             for topic, records in by_topic.items():
                 size = _DECODED_IN_BULK if topic.endswith(_BULK_TOPICS) else _DECODED_AT_ONCE
                 for begin in range(0, len(records), size):
-                    self._make_rows_of(records[begin : begin + size], batch)
+                    self._make_rows_of(records[begin : begin + size], batch, before)
                     await asyncio.sleep(0)
         except Exception as error:
             return error
         return None
 
-    def _make_rows_of(self, records: Sequence[Consumed], batch: _Batch) -> None:
+    def _make_rows_of(self, records: Sequence[Consumed], batch: _Batch, before: _Batch) -> None:
         """Adds the rows of records of one topic."""
         if not records[0].topic.endswith(CREDIT_TABLE):
             batch.blocks.extend(blocks_of(records))
             return
-        users = user_rows(records, ChainMap(batch.users, self._known_users))
-        accounts = account_rows(records, ChainMap(batch.accounts, self._known_accounts), self._tables)
+        users = user_rows(records, ChainMap(batch.users, before.users, self._known_users))
+        known = ChainMap(batch.accounts, before.accounts, self._known_accounts)
+        accounts = account_rows(records, known, self._tables)
         batch.blocks.extend((*users.blocks, *accounts.blocks))
         batch.users.update(users.shown)
         batch.accounts.update(accounts.shown)
@@ -228,6 +232,7 @@ class Loader:
         async with self._room:
             self._held_bytes -= sum(delivery.byte_count for delivery in batch.deliveries)
             self._room.notify_all()
+        batch.deliveries, batch.blocks = (), []  # what it makes known is asked for a while longer
 
     def _insert_blocks(self, batch: _Batch) -> None:
         """In a thread. After a failure the table that failed is inserted again as a whole."""

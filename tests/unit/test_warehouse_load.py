@@ -299,3 +299,25 @@ def test_a_user_is_inserted_again_until_an_insert_of_him_succeeded() -> None:
 
     run(store, work, gather_s=0.01)
     assert store.inserts == [("users", 1)]
+
+
+def test_a_name_that_is_changed_back_while_the_change_is_inserted_is_changed_back() -> None:
+    """The change is on its way, and the old name looks as if it were still what the warehouse shows."""
+    store = FakeStore()
+    names = [
+        consumed("user", user("anna", upn=upn), at, key=b"t1/anna") for at, upn in enumerate(["a@x", "b@x", "a@x"])
+    ]
+
+    async def work(loader: Loader) -> None:
+        await loaded(loader, [names[0]])
+        store.is_away = True
+        changed = await loader.handle([names[1]])
+        while not store.attempts > 1:
+            await asyncio.sleep(0.01)
+        changed_back = await loader.handle([names[2]])
+        await asyncio.sleep(0.1)
+        store.is_away = False
+        await asyncio.gather(changed, changed_back)
+
+    run(store, work, gather_s=0.01)
+    assert [row[2] for row in store.rows["users"]] == ["a@x", "b@x", "a@x"]
