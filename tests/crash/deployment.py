@@ -16,6 +16,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec, ResourceType
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from pipeline.base.avro import codec
 from pipeline.base.check_io import specs_of
@@ -267,8 +268,10 @@ class Deployment:
         for future in self.admin.delete_records(partitions).values():
             future.result()
 
+    @retry(retry=retry_if_exception_type(KafkaException), stop=stop_after_delay(30), wait=wait_fixed(0.5), reraise=True)
     def high_watermark(self, topic: str, number: int) -> int:
-        """The end of a partition, open transactions included."""
+        """The end of a partition, open transactions included. A client that knew the broker before it was restarted is
+        told once that it knows an old epoch."""
         place = TopicPartition(self.prefix + topic, number)
         found = self.admin.list_offsets(
             {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=15
