@@ -283,7 +283,10 @@ def test_a_chart_is_a_picture(world_url: str, tmp_path: Path, ending: str) -> No
         (["usage", "--from", "2026-03-02", "--to", "2026-03-01"], "before it begins"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(world_url: str, arguments: list[str], words: str) -> None:
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(
+    world_url: str, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # what is done after all is done there
     result = run(*arguments, "--warehouse", world_url)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
     assert words in result.stderr
