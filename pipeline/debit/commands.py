@@ -264,8 +264,8 @@ def _refund_call(turn: Turn, command: Command, tables: Tables) -> None:
         credited = lots.add(turn, command.command_id, debited_micros, turn.now_ms)
         turn.entry("refund", (("revenue:usage", -debited_micros), *credited), usage_id=usage_id)
     if postpaid_micros:
-        postings = [("revenue:usage", -postpaid_micros), ("receivable:postpaid", postpaid_micros)]
-        turn.entry("refund", tuple(postings), usage_id=usage_id)
+        postings = (("revenue:usage", -postpaid_micros), ("receivable:postpaid", postpaid_micros))
+        turn.entry("refund", postings, usage_id=usage_id)
     details = {"usage_id": usage_id, "reason": fields["reason"]}
     turn.event("call_refunded", debited_micros + postpaid_micros, details)
 

@@ -73,10 +73,6 @@ def take(turn: Turn, amount_micros: int) -> tuple[tuple[LotUse, ...], int]:
     if before_micros > 0 >= account.balance_micros:
         account.zero_at = turn.now_ms
     lots = account.lots
-    if lots and lots[0].remaining_micros > amount_micros:
-        lot = lots[0]
-        lots[0] = lot.holding(lot.remaining_micros - amount_micros)
-        return ((lot.lot_id, amount_micros),), 0
     used: list[LotUse] = []
     left_micros = amount_micros
     while left_micros and lots:
