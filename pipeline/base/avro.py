@@ -17,7 +17,8 @@ from typing import cast
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from pipeline.base.avro_decoder import Decoder, Malformed, make_decoder
+from pipeline.base.avro_bytes import Malformed
+from pipeline.base.avro_decoder import Decoder, make_decoder
 from pipeline.base.avro_encoder import make_encoder
 from pipeline.base.avro_schema import parse_record
 from pipeline.base.reject import Reason

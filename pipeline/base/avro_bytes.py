@@ -1,5 +1,5 @@
-"""Avro's numbers and texts, read and written one at a time: for records that are so common that they have code of
-their own. As strict as `avro_decoder.py`: shortest forms, no negative length, nothing beyond the end.
+"""Avro's numbers and texts, read and written one at a time. Strictly: shortest forms, no negative length, nothing
+beyond the end. For the generated decoders and encoders, and for records so common that they have code of their own.
 
 A reader raises Malformed, IndexError or UnicodeDecodeError and returns the value and where it ends; `skip_...` returns
 only the end.
@@ -9,38 +9,60 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.base.avro_decoder import Malformed
-
-_LONG_BITS: Final = 63
 _NOT_NULL: Final = 2  # the union's second branch, zigzag
+_LONG_MIN: Final = -(2**63)
+_LONG_MAX: Final = 2**63 - 1
+
+
+class Malformed(ValueError):
+    """The bytes are not of the schema. `IndexError` (truncated) and `UnicodeDecodeError` say the same."""
 
 
 def read_long(value: bytes, at: int) -> tuple[int, int]:
-    """A number of at most 64 bits."""
-    byte = value[at]
-    at += 1
-    if byte < 0x80:
-        return (byte >> 1) ^ -(byte & 1), at
-    zigzag, shift = byte & 0x7F, 7
-    while True:
+    """A number of at most 64 bits, in its shortest form."""
+    first = value[at]
+    if first < 0x80:
+        return (first >> 1) ^ -(first & 1), at + 1
+    second = value[at + 1]
+    if 0 < second < 0x80:
+        zigzag = first + (second << 7) - 0x80
+        return (zigzag >> 1) ^ -(zigzag & 1), at + 2
+    if second >= 0x80:
+        third = value[at + 2]
+        if 0 < third < 0x80:
+            zigzag = first + (second << 7) + (third << 14) - 0x4080
+            return (zigzag >> 1) ^ -(zigzag & 1), at + 3
+    return _read_long_slow(value, at)
+
+
+def _read_long_slow(value: bytes, at: int) -> tuple[int, int]:
+    zigzag = 0
+    for shift in range(0, 64, 7):
         byte = value[at]
         at += 1
         if byte < 0x80:
-            break
+            if byte == 0 or (shift == 63 and byte > 1):
+                break
+            zigzag |= byte << shift
+            return (zigzag >> 1) ^ -(zigzag & 1), at
         zigzag |= (byte & 0x7F) << shift
-        shift += 7
-        if shift > _LONG_BITS:
-            raise Malformed("a number is longer than 64 bits")
-    if byte == 0 or (shift == _LONG_BITS and byte > 1):
-        raise Malformed("a number is longer than its shortest form or than 64 bits")
-    zigzag |= byte << shift
-    return (zigzag >> 1) ^ -(zigzag & 1), at
+    raise Malformed("a number is longer than its shortest form or than 64 bits")
+
+
+def read_length(value: bytes, at: int) -> tuple[int, int]:
+    """A length of what is there, and where it ends."""
+    length, at = read_long(value, at)
+    if length < 0:
+        raise Malformed("a length is negative")
+    if length > len(value) - at:
+        raise Malformed("a length is larger than the message")
+    return length, at
 
 
 def read_text(value: bytes, at: int) -> tuple[str, int]:
     """A string."""
-    length, at = read_long(value, at)
-    end = _end(value, at, length)
+    length, at = read_length(value, at)
+    end = at + length
     return value[at:end].decode(), end
 
 
@@ -70,8 +92,8 @@ def is_present(value: bytes, at: int) -> bool:
 
 def skip_text(value: bytes, at: int) -> int:
     """Behind a string."""
-    length, at = read_long(value, at)
-    return _end(value, at, length)
+    length, at = read_length(value, at)
+    return at + length
 
 
 def skip_optional_text(value: bytes, at: int) -> int:
@@ -101,25 +123,13 @@ def end_of_items(value: bytes, at: int) -> int:
     return at + 1
 
 
-def _end(value: bytes, at: int, length: int) -> int:
-    if length < 0 or length > len(value) - at:
-        raise Malformed("a length is negative or larger than the message")
-    return at + length
-
-
-def write_text(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     """Length and content."""
     content = text.encode()
-    return write_long(len(content)) + content
+    return encode_long(len(content)) + content
 
 
-def write_long(number: int) -> bytes:
-    """Zigzag varint; ValueError beyond 64 bits."""
-    zigzag = number << 1 if number >= 0 else ~(number << 1)
-    if zigzag < len(_SHORT):
-        return _SHORT[zigzag]
-    if zigzag >> 64:
-        raise ValueError(f"{number} does not fit into 64 bits")
+def _varint_slow(zigzag: int) -> bytes:
     out = bytearray()
     while zigzag > 0x7F:
         out.append(zigzag & 0x7F | 0x80)
@@ -128,8 +138,20 @@ def write_long(number: int) -> bytes:
     return bytes(out)
 
 
-def _short(zigzag: int) -> bytes:
-    return bytes((zigzag,)) if zigzag < 0x80 else bytes((zigzag & 0x7F | 0x80, zigzag >> 7))
+# Fourteen bits at a time: LAST ends a number, MORE (always two bytes) is followed by further bytes.
+_LAST: Final = [_varint_slow(bits) for bits in range(1 << 14)]
+_MORE: Final = [bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80)) for bits in range(1 << 14)]
 
 
-_SHORT: Final = [_short(zigzag) for zigzag in range(1 << 14)]
+def encode_long(number: int) -> bytes:
+    """Zigzag varint; ValueError beyond 64 bits."""
+    zigzag = number << 1 if number >= 0 else ~(number << 1)
+    if zigzag < 0x4000:
+        return _LAST[zigzag]
+    if zigzag < 0x1000_0000:
+        return _MORE[zigzag & 0x3FFF] + _LAST[zigzag >> 14]
+    if zigzag < 0x400_0000_0000:
+        return _MORE[zigzag & 0x3FFF] + _MORE[zigzag >> 14 & 0x3FFF] + _LAST[zigzag >> 28]
+    if not _LONG_MIN <= number <= _LONG_MAX:
+        raise ValueError(f"{number} does not fit into 64 bits")
+    return _varint_slow(zigzag)

@@ -12,44 +12,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from pipeline.base.avro_bytes import Malformed, read_length, read_long
 from pipeline.base.avro_schema import Field, Type
 
 Decoder = Callable[[bytes, int], object]
-
-
-class Malformed(ValueError):
-    """The bytes are not of the schema. `IndexError` (truncated) and `UnicodeDecodeError` say the same."""
-
-
-def read_long(value: bytes, at: int) -> tuple[int, int]:
-    """The number at `at` and where it ends. Malformed for longer than needed or beyond 64 bits."""
-    first = value[at]
-    if first < 0x80:
-        return (first >> 1) ^ -(first & 1), at + 1
-    second = value[at + 1]
-    if 0 < second < 0x80:
-        zigzag = first + (second << 7) - 0x80
-        return (zigzag >> 1) ^ -(zigzag & 1), at + 2
-    third = value[at + 2]
-    if second >= 0x80 and 0 < third < 0x80:
-        zigzag = first + (second << 7) + (third << 14) - 0x4080
-        return (zigzag >> 1) ^ -(zigzag & 1), at + 3
-    return _read_long_slow(value, at)
-
-
-def _read_long_slow(value: bytes, at: int) -> tuple[int, int]:
-    zigzag = 0
-    for shift in range(0, 64, 7):
-        byte = value[at]
-        at += 1
-        if byte < 0x80:
-            if byte == 0 or (shift == 63 and byte > 1):
-                break
-            zigzag |= byte << shift
-            return (zigzag >> 1) ^ -(zigzag & 1), at
-        zigzag |= (byte & 0x7F) << shift
-    raise Malformed("a number is longer than its shortest form or than 64 bits")
-
 
 # Times of the years 2004 to 2039 take six bytes: three lookups of two bytes each. A pair of another form is so
 # negative that the sum is too, and the number is read the slow way.
@@ -61,16 +27,6 @@ for _bits in range(1 << 14):
     if _bits >> 7:
         _PAIR_LAST[_bits & 0x7F | 0x80 | _bits >> 7 << 8] = _bits
 _three_pairs = struct.Struct("<3H").unpack_from
-
-
-def read_length(value: bytes, at: int) -> tuple[int, int]:
-    """A length and where it ends. Malformed when negative or longer than what is there."""
-    length, at = read_long(value, at)
-    if length < 0:
-        raise Malformed("a length is negative")
-    if length > len(value) - at:
-        raise Malformed("a length is larger than the message")
-    return length, at
 
 
 def read_block(value: bytes, at: int) -> tuple[int, int, int]:

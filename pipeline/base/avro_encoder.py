@@ -11,43 +11,16 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import cast
 
+from pipeline.base.avro_bytes import encode_long
 from pipeline.base.avro_schema import Field, SchemaNotSupported, Type
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
-LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 SMALL_COUNT = 8_192  # 0..8191 take at most two bytes: one table lookup
 MEMO_ENTRIES_MAX = 8_192  # of one run of fields; at ~300 bytes each 2.5 MB
 MEMO_BYTES_MAX = 1_024  # longer encodings are not remembered: hostile input must not fill the memory
 
-
-def _varint_slow(zigzag: int) -> bytes:
-    out = bytearray()
-    while zigzag > 0x7F:
-        out.append(zigzag & 0x7F | 0x80)
-        zigzag >>= 7
-    out.append(zigzag)
-    return bytes(out)
-
-
-# Fourteen bits at a time: LAST ends a number, MORE (always two bytes) is followed by further bytes.
-_LAST = [_varint_slow(bits) for bits in range(1 << 14)]
-_MORE = [bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80)) for bits in range(1 << 14)]
-_SMALL = _LAST[0 : 2 * SMALL_COUNT : 2]
+_SMALL = [encode_long(number) for number in range(SMALL_COUNT)]
 _SMALL_PRESENT = [b"\x02" + encoded for encoded in _SMALL]
-
-
-def encode_long(number: int) -> bytes:
-    """Zigzag varint; ValueError beyond 64 bits."""
-    zigzag = number << 1 if number >= 0 else ~(number << 1)
-    if zigzag < 0x4000:
-        return _LAST[zigzag]
-    if zigzag < 0x1000_0000:
-        return _MORE[zigzag & 0x3FFF] + _LAST[zigzag >> 14]
-    if zigzag < 0x400_0000_0000:
-        return _MORE[zigzag & 0x3FFF] + _MORE[zigzag >> 14 & 0x3FFF] + _LAST[zigzag >> 28]
-    if not LONG_MIN <= number <= LONG_MAX:
-        raise ValueError(f"{number} does not fit into 64 bits")
-    return _varint_slow(zigzag)
 
 
 def encode_int(number: int) -> bytes:

@@ -11,20 +11,22 @@ from typing import Any, Final, TypeVar
 
 from pipeline.base.avro import HEADER_BYTES, codec
 from pipeline.base.avro_bytes import (
+    Malformed,
+    encode_long,
+    encode_text,
     end_of_items,
     is_present,
     read_bool,
     read_count,
+    read_length,
     read_long,
     read_text,
     skip_optional_long,
     skip_optional_text,
     skip_text,
     skip_texts,
-    write_long,
-    write_text,
 )
-from pipeline.base.avro_decoder import Malformed, make_decoder
+from pipeline.base.avro_decoder import make_decoder
 from pipeline.base.avro_encoder import make_encoder
 from pipeline.base.calendar import next_month_starts_at
 from pipeline.charge.subscriber import Terms
@@ -98,21 +100,21 @@ def encode_account(account: Account) -> bytes:
         _remember(_terms_bytes, account.terms, terms, len(terms))
     lots = account.lots
     zero_at = account.zero_at
-    parts = [_ACCOUNT_HEADER, write_long(account.due_at), write_text(account.tenant_id), terms]
+    parts = [_ACCOUNT_HEADER, encode_long(account.due_at), encode_text(account.tenant_id), terms]
     if lots:
-        parts.append(write_long(len(lots)))
+        parts.append(encode_long(len(lots)))
         for lot in lots:
-            parts.append(write_text(lot.lot_id))
-            parts.append(write_long(lot.purchased_at))
-            parts.append(write_long(lot.arrival))
-            parts.append(write_long(lot.expires_at))
-            parts.append(write_long(lot.amount_micros))
-            parts.append(write_long(lot.remaining_micros))
+            parts.append(encode_text(lot.lot_id))
+            parts.append(encode_long(lot.purchased_at))
+            parts.append(encode_long(lot.arrival))
+            parts.append(encode_long(lot.expires_at))
+            parts.append(encode_long(lot.amount_micros))
+            parts.append(encode_long(lot.remaining_micros))
             parts.append(_BOOL[lot.is_expiry_announced])
     parts.append(_NO_ITEMS)
-    parts.append(write_long(account.lot_count))
-    parts.append(write_long(account.overdraft_micros))
-    parts.append(_NULL if zero_at is None else _PRESENT + write_long(zero_at))
+    parts.append(encode_long(account.lot_count))
+    parts.append(encode_long(account.overdraft_micros))
+    parts.append(_NULL if zero_at is None else _PRESENT + encode_long(zero_at))
     parts.append(_BOOL[account.is_suspended])
     parts.append(_BOOL[account.is_funded])
     parts.append(_BOOL[account.is_switch_announced])
@@ -287,20 +289,20 @@ def account_of(values: Values) -> Account:
 
 def encode_user(user: User) -> bytes:
     """The message of a user."""
-    parts = [_USER_HEADER, write_text(user.tenant_id), write_text(user.user_id), _profile_of(user).encoded]
+    parts = [_USER_HEADER, encode_text(user.tenant_id), encode_text(user.user_id), _profile_of(user).encoded]
     if user.months:
-        parts.append(write_long(len(user.months)))
+        parts.append(encode_long(len(user.months)))
         for month, spend in user.months.items():
-            parts.append(write_text(month))
-            parts.append(write_long(spend.spent_micros))
+            parts.append(encode_text(month))
+            parts.append(encode_long(spend.spent_micros))
             parts.append(_BOOL[spend.is_cap_announced])
     parts.append(_NO_ITEMS)
     if user.pools:
-        parts.append(write_long(len(user.pools)))
+        parts.append(encode_long(len(user.pools)))
         for (month, name), use in user.pools.items():
-            parts.append(write_text(month))
-            parts.append(write_text(name))
-            parts.append(write_long(use.used_minutes))
+            parts.append(encode_text(month))
+            parts.append(encode_text(name))
+            parts.append(encode_long(use.used_minutes))
             parts.append(_BOOL[use.is_80_announced])
             parts.append(_BOOL[use.is_100_announced])
     parts.append(_NO_ITEMS)
@@ -370,8 +372,8 @@ def _unpack_user(value: bytes) -> User:
 
 def _read_name(value: bytes, at: int) -> tuple[str, int]:
     """A month or a pool's name: one text for all users."""
-    length, start = read_long(value, at)
-    end = skip_text(value, at)
+    length, start = read_length(value, at)
+    end = start + length
     encoded = value[start:end]
     name = _names.get(encoded)
     if name is None:

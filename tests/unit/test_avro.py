@@ -9,8 +9,9 @@ import fastavro
 import pytest
 
 from pipeline.base.avro import Codec, DecodeError, codec, codec_of, load_codec
+from pipeline.base.avro_bytes import encode_long
 from pipeline.base.avro_decoder import make_decoder
-from pipeline.base.avro_encoder import MEMO_ENTRIES_MAX, encode_int, encode_long, remember
+from pipeline.base.avro_encoder import MEMO_ENTRIES_MAX, encode_int, remember
 from pipeline.base.avro_schema import SchemaNotSupported, parse_record
 from pipeline.base.reject import Reason
 from tests.avro_values import NAMES, SCHEMAS, as_values, by_fastavro, published_schema, sample_of, schema_of
