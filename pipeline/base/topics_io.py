@@ -27,7 +27,12 @@ class BrokerUnreachable(Exception):
 def connect_admin(bootstrap_servers: str) -> AdminClient:
     """An admin client that has reached a broker, or BrokerUnreachable."""
     admin = AdminClient(
-        {"bootstrap.servers": bootstrap_servers, "socket.connection.setup.timeout.ms": 5_000, "log_level": 0}
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "socket.connection.setup.timeout.ms": 5_000,
+            "metadata.max.age.ms": 5_000,  # after a restart the broker refuses whoever remembers an old leader's epoch
+            "log_level": 0,
+        }
     )
     try:
         admin.list_topics(timeout=_REQUEST_TIMEOUT_S)

@@ -270,8 +270,8 @@ class Deployment:
 
     @retry(retry=retry_if_exception_type(KafkaException), stop=stop_after_delay(30), wait=wait_fixed(0.5), reraise=True)
     def high_watermark(self, topic: str, number: int) -> int:
-        """The end of a partition, open transactions included. A client that knew the broker before it was restarted is
-        told once that it knows an old epoch."""
+        """The end of a partition, open transactions included. For some seconds after a restart the admin client asks
+        with an old leader's epoch."""
         place = TopicPartition(self.prefix + topic, number)
         found = self.admin.list_offsets(
             {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=15

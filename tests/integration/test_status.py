@@ -24,7 +24,7 @@ from pipeline.base.topics import ACCOUNT_EVENTS, CDRS, COMMANDS, CREDIT_TABLE, R
 from pipeline.embedded.broker_io import PARTITION_COUNT, EmbeddedBroker
 from pipeline.embedded.kafka_io import KafkaNode
 from pipeline.ops.follow_io import Follower
-from pipeline.ops.status import PartitionLag, Status
+from pipeline.ops.status import Followed, PartitionLag, Status
 from pipeline.ops.status_io import StatusReader
 from tests.integration.ledger_harness import PARTITIONS, Deployment, eventually, tenants_by_partition
 
@@ -37,6 +37,10 @@ def look(settings: Settings) -> Status:
     with Follower(settings) as follower:
         assert follower.wait(20)
         return reader.look(follower.followed())
+
+
+def tells_all(status: Status) -> bool:
+    return not any("does not tell" in note for note in status.notes)
 
 
 def lag_of(status: Status, topic: str, partition: int, role: str = "ledger") -> PartitionLag:
@@ -188,3 +192,20 @@ def test_the_embedded_broker_says_what_it_cannot_show(tmp_path: Path) -> None:
         status = look(Settings(bootstrap_servers=broker.bootstrap, topic_prefix=prefix, embedded_broker=True))
     assert len({lag.partition for lag in status.lags}) == PARTITION_COUNT
     assert any("does not tell" in note for note in status.notes), status.notes
+
+
+def test_a_view_that_is_left_open_tells_again_after_the_broker_was_restarted(topic_prefix: str) -> None:
+    """The client remembered each partition's leader by its old epoch, and was refused for a quarter of an hour."""
+
+    async def run() -> None:
+        with KafkaNode() as node:
+            deployment = await Deployment.make(node.bootstrap, topic_prefix)
+            reader = StatusReader(deployment.settings)
+            for restart in (False, True):
+                if restart:
+                    node.kill()
+                    node.restart()
+                found = await eventually(lambda: reader.look(Followed()), tells_all, wait_s=20)
+                assert tells_all(found), found.notes
+
+    asyncio.run(run())
