@@ -18,8 +18,7 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from pipeline.base.avro_bytes import Malformed
-from pipeline.base.avro_decoder import Decoder, make_decoder
-from pipeline.base.avro_encoder import make_encoder
+from pipeline.base.avro_kinds import Record
 from pipeline.base.avro_schema import parse_record
 from pipeline.base.reject import Reason
 from pipeline.base.resources_io import resource_path
@@ -50,10 +49,9 @@ class Codec:
         self.typed_fields = fields
         self._parsed = fastavro.parse_schema(_without_times(schema))
         self._older = {fingerprint_of(former): _Former(former) for former in older}
-        self._encode = make_encoder(fields)
-        self._encode_tails = {0: self._encode}
-        self._decode_values = make_decoder(fields, as_dict=False)
-        self._decode = make_decoder(fields, as_dict=True)
+        self._values = Record(fields, as_dict=False)
+        self._dict = Record(fields, as_dict=True)
+        self._tails: dict[int, Record] = {}
 
     def knows(self, value: bytes) -> bool:
         """Whether the message names a schema of this record, the newest or an older one."""
@@ -68,34 +66,34 @@ class Codec:
 
     def encode_values(self, values: Sequence[object]) -> bytes:
         """Values in the order of the schema, nested records as sequences; the same bytes as `encode`."""
-        return self._encode(self.header, values)
+        return self._values.encode(values, self.header)
 
     def encode_body(self, values: Sequence[object]) -> bytes:
         """Like `encode_values`, without the ten bytes of the header."""
-        return self._encode(b"", values)
+        return self._values.encode(values)
 
     def encode_tail(self, head_body: bytes, values: Sequence[object], skip: int = 14) -> bytes:
         """Header, the encoded first `skip` fields as they are, and the values of the others.
 
         A rated call's first 14 fields are the CDR's: its body begins with the CDR's own bytes.
         """
-        encode = self._encode_tails.get(skip)
-        if encode is None:
-            encode = self._encode_tails[skip] = make_encoder(self.typed_fields[skip:])
-        return encode(self.header + head_body, values)
+        tail = self._tails.get(skip)
+        if tail is None:
+            tail = self._tails[skip] = Record(self.typed_fields[skip:], as_dict=False)
+        return tail.encode(values, self.header + head_body)
 
     def decode(self, value: bytes) -> dict[str, object]:
         """The record as a dict, nested records too. Raises DecodeError."""
-        return cast("dict[str, object]", self._read(value, self._decode, as_dict=True))
+        return cast("dict[str, object]", self._read(value, self._dict, as_dict=True))
 
     def decode_values(self, value: bytes) -> tuple[object, ...]:
         """The record as a tuple in the order of the newest schema, nested records too. Raises DecodeError."""
-        return cast("tuple[object, ...]", self._read(value, self._decode_values, as_dict=False))
+        return cast("tuple[object, ...]", self._read(value, self._values, as_dict=False))
 
-    def _read(self, value: bytes, decode: Decoder, *, as_dict: bool) -> object:
+    def _read(self, value: bytes, kind: Record, *, as_dict: bool) -> object:
         try:
             if value and value[:HEADER_BYTES] == self.header:
-                return decode(value, HEADER_BYTES)
+                return kind.read_all(value, HEADER_BYTES)
             record = self._former_of(value).read(value, self._parsed)
         except IndexError:
             raise DecodeError(Reason.PAYLOAD_NOT_AVRO, "the message is truncated") from None
@@ -124,11 +122,11 @@ class _Former:
     """An older schema of a record: read strictly, then resolved by Avro's rules."""
 
     def __init__(self, schema: Mapping[str, object]) -> None:
-        self._check = make_decoder(parse_record(schema), as_dict=True)
+        self._check = Record(parse_record(schema), as_dict=True)
         self._parsed = fastavro.parse_schema(_without_times(schema))
 
     def read(self, value: bytes, newest: object) -> dict[str, object]:
-        self._check(value, HEADER_BYTES)  # fastavro would accept bytes left over
+        self._check.read_all(value, HEADER_BYTES)  # fastavro would accept bytes left over
         record = fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), self._parsed, newest)
         return cast("dict[str, object]", record)
 

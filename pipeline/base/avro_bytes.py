@@ -1,5 +1,5 @@
 """Avro's numbers and texts, read and written one at a time. Strictly: shortest forms, no negative length, nothing
-beyond the end. For the generated decoders and encoders, and for records so common that they have code of their own.
+beyond the end. For every type of the schemas, and for records so common that they have code of their own.
 
 A reader raises Malformed, IndexError or UnicodeDecodeError and returns the value and where it ends; `skip_...` returns
 only the end.
@@ -51,11 +51,16 @@ def _read_long_slow(value: bytes, at: int) -> tuple[int, int]:
 
 def read_length(value: bytes, at: int) -> tuple[int, int]:
     """A length of what is there, and where it ends."""
-    length, at = read_long(value, at)
-    if length < 0:
-        raise Malformed("a length is negative")
+    first = value[at]
+    if first & 0x81:  # negative, or of several bytes
+        length, at = read_long(value, at)
+        if length < 0:
+            raise Malformed("a length is negative")
+    else:
+        length = first >> 1
+        at += 1
     if length > len(value) - at:
-        raise Malformed("a length is larger than the message")
+        raise Malformed("the message is truncated: a length is larger than what is left")
     return length, at
 
 

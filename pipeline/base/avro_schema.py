@@ -1,4 +1,4 @@
-"""The part of Avro that the schemas here use, as small values that the code generators can walk.
+"""The part of Avro that the schemas here use, as small values that everything else is built from.
 
 Null may only stand first in a union of two; there are no floats, enums, fixed or recursive types. A schema that uses
 more is refused when it is loaded, not when the first record comes.
@@ -25,13 +25,12 @@ class Type(NamedTuple):
 
     kind: str
     is_nullable: bool = False
-    is_time: bool = False
     item: Type | None = None
     fields: tuple[Field, ...] = ()
 
 
 class SchemaNotSupported(ValueError):
-    """The schema uses a part of Avro that the generators do not know."""
+    """The schema uses a part of Avro that is not known here."""
 
 
 def parse_type(schema: object, named: dict[str, Type], name: str) -> Type:
@@ -50,10 +49,10 @@ def parse_type(schema: object, named: dict[str, Type], name: str) -> Type:
             found = Type("map", item=parse_type(item, named, name))
         case {"type": "record", "name": str(record_name), "fields": [*_]}:
             found = named[record_name] = Type("record", fields=parse_record(cast("dict[str, object]", schema), named))
-        case {"type": str(primitive), **rest} if primitive in PRIMITIVES:
-            found = Type(primitive, is_time=rest.get("logicalType") == "timestamp-millis")
+        case {"type": str(primitive)} if primitive in PRIMITIVES:
+            found = Type(primitive)
     if found is None:
-        raise SchemaNotSupported(f"field {name}: type {schema!r} is not one that the code generators know")
+        raise SchemaNotSupported(f"field {name}: type {schema!r} is not one that is known here")
     return found
 
 

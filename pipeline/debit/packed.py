@@ -26,8 +26,7 @@ from pipeline.base.avro_bytes import (
     skip_text,
     skip_texts,
 )
-from pipeline.base.avro_decoder import make_decoder
-from pipeline.base.avro_encoder import make_encoder
+from pipeline.base.avro_kinds import Record
 from pipeline.base.calendar import next_month_starts_at
 from pipeline.charge.subscriber import Terms
 from pipeline.debit.account import (
@@ -63,12 +62,9 @@ _USER_HEADER: Final[bytes] = _USER.header
 _TERMS: Final = slice(2, 9)
 _REST: Final = slice(16, None)
 _PROFILE: Final = slice(2, 11)
-_decode_terms: Final = make_decoder(_ACCOUNT.typed_fields[_TERMS], as_dict=False)
-_encode_terms: Final = make_encoder(_ACCOUNT.typed_fields[_TERMS])
-_decode_rest: Final = make_decoder(_ACCOUNT.typed_fields[_REST], as_dict=False)
-_encode_rest: Final = make_encoder(_ACCOUNT.typed_fields[_REST])
-_decode_profile: Final = make_decoder(_USER.typed_fields[_PROFILE], as_dict=False)
-_encode_profile: Final = make_encoder(_USER.typed_fields[_PROFILE])
+_terms_record: Final = Record(_ACCOUNT.typed_fields[_TERMS], as_dict=False)
+_rest_record: Final = Record(_ACCOUNT.typed_fields[_REST], as_dict=False)
+_profile_record: Final = Record(_USER.typed_fields[_PROFILE], as_dict=False)
 
 _BOOL: Final = (b"\x00", b"\x01")
 _NULL: Final = b"\x00"
@@ -96,7 +92,7 @@ def encode_account(account: Account) -> bytes:
     """The message of an account."""
     terms = _terms_bytes.get(account.terms)
     if terms is None:
-        terms = _encode_terms(b"", account.terms)
+        terms = _terms_record.encode(account.terms)
         _remember(_terms_bytes, account.terms, terms, len(terms))
     lots = account.lots
     zero_at = account.zero_at
@@ -135,7 +131,7 @@ def _rest_of(account: Account) -> Rest:
         or rest.refunds is not account.refunds
     ):
         rest = account.rest = Rest(
-            _encode_rest(b"", rest_values(account)),
+            _rest_record.encode(rest_values(account)),
             account.recharging,
             account.seats,
             account.purchased,
@@ -209,7 +205,7 @@ def _unpack_account(value: bytes) -> Account:
     encoded = value[at + 3 :]
     rest = _rests.get(encoded)
     if rest is None:
-        rest = _rest(encoded, _decode_rest(encoded, 0))
+        rest = _rest(encoded, _rest_record.read_all(encoded, 0))
         _remember(_rests, encoded, rest, len(encoded))
     _take_rest(account, rest)
     return account
@@ -230,7 +226,7 @@ def _terms_of(encoded: bytes) -> Terms:
     """Many tenants have the same terms: one object for all of them."""
     terms = _terms.get(encoded)
     if terms is None:
-        values: Any = _decode_terms(encoded, 0)
+        values: Any = _terms_record.read_all(encoded, 0)
         terms = Terms(*values)
         _remember(_terms, encoded, terms, len(encoded))
     return terms
@@ -283,7 +279,7 @@ def account_of(values: Values) -> Account:
     account.lot_count, account.overdraft_micros, account.zero_at = values[10:13]
     account.is_suspended, account.is_funded, account.is_switch_announced = values[13:16]
     account.balance_micros = sum([lot.remaining_micros for lot in account.lots]) - account.overdraft_micros
-    _take_rest(account, _rest(_encode_rest(b"", values[_REST]), values[_REST]))
+    _take_rest(account, _rest(_rest_record.encode(values[_REST]), values[_REST]))
     return account
 
 
@@ -319,7 +315,7 @@ def _profile_of(user: User) -> Profile:
         or profile.seats is not user.seats
     ):
         values = (*user.settings, user.removed_at, user.seats)
-        profile = Profile(_encode_profile(b"", values), user.settings, user.removed_at, user.seats)
+        profile = Profile(_profile_record.encode(values), user.settings, user.removed_at, user.seats)
         user.profile = profile
     return profile
 
@@ -345,7 +341,7 @@ def _unpack_user(value: bytes) -> User:
     encoded = value[start:at]
     profile = _profiles.get(encoded)
     if profile is None:
-        profile = _profile(encoded, _decode_profile(encoded, 0))
+        profile = _profile(encoded, _profile_record.read_all(encoded, 0))
         _remember(_profiles, encoded, profile, len(encoded))
     user = _user(tenant_id, user_id, profile)
     count, at = read_count(value, at)
@@ -399,7 +395,7 @@ def _user(tenant_id: str, user_id: str, profile: Profile) -> User:
 def user_of(values: Values) -> User:
     """A user from the values of his record, as the codec reads them."""
     run = values[_PROFILE]
-    user = _user(values[0], values[1], _profile(_encode_profile(b"", run), run))
+    user = _user(values[0], values[1], _profile(_profile_record.encode(run), run))
     user.months = {month: Spend(spent_micros, is_announced) for month, spent_micros, is_announced in values[11]}
     user.pools = {(month, name): PoolUse(*use) for month, name, *use in values[12]}
     return user
