@@ -30,7 +30,9 @@ REJECTED_BYTES_MAX = 2 * 1024 * 1024
 # A lot with the longest id takes 290 bytes: 10,000 live lots of one tenant. At the broker's 1 MiB it were 3,600, then
 # the account was refused and its partition parked. Below what the worker's producer sends.
 ACCOUNT_BYTES_MAX = 3 * 1024 * 1024
-_SEGMENT_BYTES = 64 * 1024 * 1024
+# Only closed segments are compacted: what a restore reads beyond the latest records is one of these, or a minute.
+_SEGMENT_BYTES = 4 * 1024 * 1024
+_SEGMENT_MS = 60_000
 
 
 class TopicSpec(NamedTuple):
@@ -54,7 +56,7 @@ def topic_specs(*, duplicate_window_ms: int, audit_ms: int, replicated: bool) ->
     compacted = {
         "cleanup.policy": "compact",
         "segment.bytes": str(_SEGMENT_BYTES),
-        "segment.ms": str(MS_PER_HOUR),
+        "segment.ms": str(_SEGMENT_MS),
         "min.cleanable.dirty.ratio": "0.2",
         "max.compaction.lag.ms": str(MS_PER_HOUR),
         "max.message.bytes": str(ACCOUNT_BYTES_MAX),

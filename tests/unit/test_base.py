@@ -152,7 +152,9 @@ def test_the_credit_table_takes_an_account_of_ten_thousand_lots() -> None:
         for s in topic_specs(duplicate_window_ms=1, audit_ms=INPUT_RETENTION_MS, replicated=False)
         if s.name == "credit-table"
     )
-    assert 1_048_588 < size < int(table.configs["max.message.bytes"]) < REQUEST_BYTES_MAX
+    limit = int(table.configs["max.message.bytes"])
+    assert 1_048_588 < size < limit < REQUEST_BYTES_MAX
+    assert limit < int(table.configs["segment.bytes"]), "the broker refuses what does not fit into a segment"
 
 
 def test_topics_as_created_have_no_problem() -> None:
