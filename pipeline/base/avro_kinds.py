@@ -1,5 +1,5 @@
 """Reads and writes records of a schema: an object for each of its types, which knows both ways. Compiled, it takes a
-tenth of fastavro's time; the bytes are the same (tested).
+third of fastavro's time or less; the bytes are the same (tested).
 
 What is accepted has one reading only: every number in its shortest form, no negative length, a truth value of 0 or 1,
 valid UTF-8, nothing left over. So a record without arrays or maps that decodes is, byte for byte, what encoding it
@@ -205,7 +205,7 @@ class _Run:
         encoded = self._memo.get(own)
         if encoded is None:
             written: list[bytes] = []
-            for kind, value in zip(self._kinds, own):  # noqa: B905
+            for kind, value in zip(self._kinds, own):  # noqa: B905  # mypyc knows zip without strict
                 kind.write(written, value)
             encoded = b"".join(written)
             remember(self._memo, own, encoded)

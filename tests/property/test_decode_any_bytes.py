@@ -43,7 +43,7 @@ cdrs = st.builds(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_record_is_encoded_like_fastavro_and_comes_back(name):
-    """The generated code against an independent writer, and against itself."""
+    """The codec against an independent writer, and against itself."""
     schema, found = schema_of(name), codec(name)
 
     @settings(max_examples=60, deadline=None)
