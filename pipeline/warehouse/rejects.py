@@ -86,7 +86,7 @@ ORDER BY received_at_ms DESC, source_topic, source_partition, source_offset DESC
 
 def counts_sql(wanted: RejectFilter) -> str:
     """For each reason: reason, rejects, tenants, first and last time in ms."""
-    return f"""SELECT reason, count(), uniqExact(tenant_id), min(received_at_ms), max(received_at_ms)
+    return f"""SELECT reason, count(), uniqExactIf(tenant_id, tenant_id != ''), min(received_at_ms), max(received_at_ms)
 FROM rejected_cdrs FINAL
 WHERE {timed_condition(wanted.chosen, "received_at")}
 GROUP BY reason

@@ -130,6 +130,7 @@ def test_a_mended_call_is_sent_as_it_was_and_not_again_once_it_has_a_result(
     assert (shown["reject"], shown["tenant_id"]) == (f"{topic_prefix}cdrs:0:5", "t1")
     table = run("list", **place)
     assert "send set_user for the user, then replay" in table.stdout
+    assert [line for line in table.stdout.splitlines() if "tenants: 0," in line], "nobody knows whose the junk is"
     original = run("show", shown["reject"], "--format", "json", **place)
     assert json.loads(original.stdout)["original"]["usage_id"] == "u1"
     junk = run("show", "pstn.rated-calls:0:7", **place)
