@@ -20,6 +20,7 @@ from pipeline.base.avro_bytes import (
     Malformed,
     encode_long,
     encode_text,
+    is_present,
     read_bool,
     read_length,
     read_long,
@@ -55,10 +56,7 @@ class _Text(Kind):
         return read_text(value, at)
 
     def write(self, parts: list[bytes], given: Any) -> None:
-        text: str = given
-        content = text.encode()
-        parts.append(encode_long(len(content)))
-        parts.append(content)
+        parts.append(encode_text(given))
 
 
 class _Bytes(Kind):
@@ -104,11 +102,8 @@ class _Nullable(Kind):
         self._kind = kind
 
     def read(self, value: bytes, at: int) -> tuple[object, int]:
-        tag = value[at]
-        if tag == 2:
+        if is_present(value, at):
             return self._kind.read(value, at + 1)
-        if tag:
-            raise Malformed("a nullable field is neither null nor present")
         return None, at + 1
 
     def write(self, parts: list[bytes], given: Any) -> None:
@@ -177,12 +172,13 @@ class _Map(Kind):
 
 
 class _Run:
-    """Fields that stand side by side. Where few different values are expected, their bytes are remembered together."""
+    """Fields that stand side by side, to be written; `kinds` are those of the whole record. Where few different values
+    are expected, their bytes are remembered together."""
 
-    def __init__(self, start: int, fields: Sequence[Field], *, is_remembered: bool) -> None:
+    def __init__(self, start: int, fields: Sequence[Field], kinds: Sequence[Kind], *, is_remembered: bool) -> None:
         self._start = start
-        self._kinds = [kind_of(field.type, as_dict=False) for field in fields]
-        self._end = start + len(self._kinds)
+        self._end = start + len(fields)
+        self._kinds = list(kinds[start : self._end])
         self._arrays = [index for index, field in enumerate(fields) if field.type.kind == "array"]
         self._is_remembered = is_remembered
         self._memo: dict[object, bytes] = {}
@@ -223,7 +219,7 @@ class Record(Kind):
         start = 0
         for is_remembered, group in groupby(fields, key=lambda field: field.repeats):
             run = list(group)
-            self._runs.append(_Run(start, run, is_remembered=is_remembered))
+            self._runs.append(_Run(start, run, self._kinds, is_remembered=is_remembered))
             start += len(run)
 
     def read(self, value: bytes, at: int) -> tuple[object, int]:

@@ -152,6 +152,14 @@ def test_a_value_of_a_wrong_type_is_never_written(field, wrong):
         CDR.encode_values(values[:-1])
 
 
+@pytest.mark.parametrize("wrong", [2, "yes", None, 1])
+def test_only_a_truth_value_is_written_as_one(wrong):
+    """What is merely true would be written as true."""
+    schema = {"type": "record", "name": "x", "fields": [{"name": "a", "type": "boolean"}]}
+    with pytest.raises(TypeError, match="truth value"):
+        Codec("x", schema).encode_body([wrong])
+
+
 def test_remembered_encodings_stay_bounded():
     """Hostile input must not fill the memory: neither with many values nor with long ones."""
     memo: dict[object, bytes] = {}
