@@ -84,6 +84,9 @@ class FolderReader:
         self._folder = folder
         self._wait_s = wait_s
 
+    def engine_version(self) -> str:
+        return _version(self)
+
     def create_database(self) -> None:
         self._refuse()
 
@@ -122,6 +125,11 @@ class FolderReader:
         raise StoreRefused(f"{self.name}: it was opened for reading")
 
 
+def _version(store: Store) -> str:
+    [(version,)] = store.query("SELECT version()").rows
+    return str(version)
+
+
 def _pieces_of(answer: SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
     with answer:
         while piece := answer.read(_PIECE_BYTES):
@@ -155,6 +163,9 @@ class ChdbStore:
             raise
         # An engine that is still open when the interpreter ends may crash in its own shutdown.
         atexit.register(self.close)
+
+    def engine_version(self) -> str:
+        return _version(self)
 
     def create_database(self) -> None:
         """The folder is the database."""

@@ -31,6 +31,9 @@ class PatientStore:
         self._again(lambda store: answer.append(store.query(sql)))
         return answer[-1]
 
+    def engine_version(self) -> str:
+        return self._opened().engine_version()
+
     def create_database(self) -> None:
         self._opened().create_database()
 

@@ -39,11 +39,18 @@ class ClickHouseStore:
         self._writer = self._client(address.database)
         self._writing = threading.Lock()
 
+    def engine_version(self) -> str:
+        [(version,)] = self._without_database("SELECT version()")
+        return str(version)
+
     def create_database(self) -> None:
+        self._without_database(f"CREATE DATABASE IF NOT EXISTS {name_literal(self._address.database)}")
+
+    def _without_database(self, sql: str) -> Any:
         client = self._client("")
         with self._explained():
             try:
-                client.execute(f"CREATE DATABASE IF NOT EXISTS {name_literal(self._address.database)}")
+                return client.execute(sql)
             finally:
                 client.disconnect()
 

@@ -42,6 +42,9 @@ class Store(Protocol):
     name: str
     """For messages: where it is, without a password."""
 
+    def engine_version(self) -> str:
+        """Such as 18.16.1; also where the database is not made yet."""
+
     def create_database(self) -> None:
         """Makes the database when it is not there."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from pipeline.base.resources_io import resource_path
 from pipeline.warehouse.migrations import (
     CREATE_VERSIONS_TABLE,
-    CURRENT_ENGINE,
     SELECT_VERSIONS,
     VERSIONS_COLUMNS,
     VERSIONS_TABLE,
@@ -50,10 +49,9 @@ def migrate(store: Store, folder: Path | None = None) -> list[Migration]:
 
 def pending_migrations(store: Store, folder: Path | None = None) -> list[Migration]:
     """What `migrate` would apply, in order; writes nothing. StoreRefused when an applied file was edited."""
-    versions: list[str] = []
+    engine = store.engine_version()
     applied: dict[int, str] = {}
     try:
-        versions = [str(version) for (version,) in store.query("SELECT version()").rows]
         applied = {int(str(version)): str(digest) for version, digest in store.query(SELECT_VERSIONS).rows}
     except StoreRefused as error:
         if VERSIONS_TABLE not in str(error) and "doesn't exist" not in str(error):
@@ -61,6 +59,6 @@ def pending_migrations(store: Store, folder: Path | None = None) -> list[Migrati
     files = sorted((folder or resource_path("clickhouse")).glob("*.sql"))
     try:
         migrations = [parse_migration(path.name, path.read_text(encoding="utf-8")) for path in files]
-        return pending(migrations, applied, parse_engine(versions[0]) if versions else CURRENT_ENGINE)
+        return pending(migrations, applied, parse_engine(engine))
     except MigrationError as error:
         raise StoreRefused(str(error)) from error

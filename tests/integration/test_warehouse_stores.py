@@ -18,7 +18,7 @@ from pipeline.warehouse.reconcile import Balance, PartitionState, compare
 from pipeline.warehouse.reconcile_io import read_warehouse
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
-from pipeline.warehouse.store_io import migrate, open_store
+from pipeline.warehouse.store_io import migrate, open_store, pending_migrations
 from pipeline.warehouse.tables import RATED_CALLS, REJECTED_CDRS, TABLES, Table
 from pipeline.warehouse.usage import USAGE_COLUMNS, usage_sql, usage_totals_sql
 from pipeline.warehouse.users import user_rows
@@ -49,6 +49,17 @@ def test_migrating_again_does_nothing(store: Store) -> None:
     load(store, [consumed("rated_call", rated_call(1))])
     assert migrate(store) == []
     assert count(store, RATED_CALLS) == 1
+
+
+def test_a_dry_run_before_there_is_a_database_tells_what_will_be_applied(server_url: str) -> None:
+    """An old server has no database to ask for its version, and goes without what only a newer one takes."""
+    store = open_store(server_url)
+    try:
+        told = pending_migrations(store)
+        assert told == migrate(store)
+        assert {each.needs for each in told} == {(0, 0)}
+    finally:
+        store.close()
 
 
 def test_a_month_that_rests_becomes_one_part(folder_url: str) -> None:

@@ -32,6 +32,9 @@ class FakeStore:
         self.attempts = 0
         self._lock = threading.Lock()
 
+    def engine_version(self) -> str:
+        return "26.9.2.1"
+
     def create_database(self) -> None:
         self.tables_made += 1
 

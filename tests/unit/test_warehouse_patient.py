@@ -25,6 +25,9 @@ class FlakyStore:
             raise self.failures.pop(0)
         return Rows(("sql",), iter([(sql,)]))
 
+    def engine_version(self) -> str:
+        return "26.9.2.1"
+
     def create_database(self) -> None: ...
 
     def execute(self, sql: str) -> None:
