@@ -26,6 +26,12 @@ def fitted(
     return table
 
 
+def cells_needed(columns: Sequence[tuple[str, Sequence[str]]]) -> int:
+    """The width in which neither a value nor a word of a heading is broken. `columns`: heading and values."""
+    widths = [max(_SMALLEST, _words(heading), *map(cell_len, values)) for heading, values in columns]
+    return sum(widths) + len(widths) - 1
+
+
 def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]], console_width: int) -> Sequence[int | None]:
     """All None where even broken values do not fit: rich shares what there is."""
     longest = [max((cell_len(row[place]) for row in rows), default=0) for place in range(len(headings))]

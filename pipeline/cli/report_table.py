@@ -12,6 +12,7 @@ from rich.console import Console
 from pipeline.base.money import format_micros
 from pipeline.cli.failure import plain
 from pipeline.cli.fitted import fitted
+from pipeline.cli.narrowed import TextColumn, narrowed
 from pipeline.warehouse.cells import cell_text
 from pipeline.warehouse.chart import Bar, series_of, text_bar
 from pipeline.warehouse.reports import Report, ReportColumn
@@ -30,6 +31,16 @@ _USAGE_COLUMNS = (
     "Currency",
     "Capability",
 )
+# What a narrow terminal says below the table if it is the same in every row, and what it can do without, in turn.
+_SAID_ONCE = frozenset({"day", "tenant_id", "month", "currency", "Currency"})
+_LESS_NEEDED = {
+    "usage": ("Capability", "Microsoft Entra ObjectId", "Destination Dialed"),
+    "minute-pools": ("capability",),
+    "dial-out-usage": ("minutes_from_pools", "minutes_charged"),
+    "daily-usage": ("destination_country", "connected_seconds", "minutes_from_pools", "minutes_charged", "capability"),
+    "top-destinations": ("destination_country",),
+    "spend-by-user": ("minutes_from_pools", "minutes_charged"),
+}
 _SECOND_DIGITS = len("2026-03-01T10:00:04")
 _BARS_MAX = 15
 _BAR_CELLS = 40
@@ -44,11 +55,25 @@ def print_rows(answer: Rows, report: Report, console: Console, *, rows_max: int)
         if report.name != "usage" or column.name in _USAGE_COLUMNS
     ]
     shown = list(islice(answer.rows, rows_max))
-    texts = [[plain(text) for text in _shown([row[place] for row in shown], column)] for place, column in columns]
-    rows = list(zip(*texts, strict=True))
-    headings = [(column.name.replace("_", " "), column.kind in ("whole", "money", "cents")) for _, column in columns]
-    if rows:
-        console.print(fitted(report.title, headings, rows, console.width))
+    if not shown:
+        return 0
+    texts = [
+        TextColumn(
+            column.name,
+            column.name.replace("_", " "),
+            column.kind in ("whole", "money", "cents"),
+            [plain(text) for text in _shown([row[place] for row in shown], column)],
+        )
+        for place, column in columns
+    ]
+    table = narrowed(texts, console.width, said_once=_SAID_ONCE, less_needed=_LESS_NEEDED.get(report.name, ()))
+    headings = [(column.heading, column.is_number) for column in table.columns]
+    rows = list(zip(*(column.texts for column in table.columns), strict=True))
+    console.print(fitted(report.title, headings, rows, console.width))
+    if table.said_once:
+        console.print(f"all rows shown: {', '.join(table.said_once)}", highlight=False)
+    if table.left_out:
+        console.print(f"no room for: {', '.join(table.left_out)}; --format csv has every column", highlight=False)
     return len(rows)
 
 
