@@ -161,7 +161,7 @@ def create_app(
                 ),
                 decide=decisions.put,
                 turns=turns,
-                check_topics=check.against_checkpoint,
+                check=check,
                 on_fatal=app.on_fatal,
             )
 

@@ -76,15 +76,15 @@ REMEDIES = (
     Remedy(
         "Records deleted before they were applied stop their partition",
         "pipeline/debit/input_io.py",
-        "if beginning > next_offset:",
-        "next_offset = max(beginning, next_offset)\n        if False:",
+        "if self._beginning > next_offset:",
+        "next_offset = max(self._beginning, next_offset)\n        if False:",
         "test_input_trimmed_before_it_was_applied_stops_its_partition_alone",
     ),
     Remedy(
         "Seek: each input is read from the checkpoint on",
         "pipeline/debit/partition_io.py",
-        "await cdrs.open(checkpoint.next_offset_cdrs)",
-        "await cdrs.open(0)",
+        "cdrs.seek(checkpoint.next_offset_cdrs)",
+        "cdrs.seek(0)",
         "test_a_fenced_partition_leaves_the_others_running",
     ),
     Remedy(

@@ -52,11 +52,15 @@ class TopicCheck:
         if problems:
             raise WorkerMustStop("; ".join(problems))
 
-    async def against_checkpoint(self, partition_count: int, topic_ids: dict[str, str]) -> None:
-        """WorkerMustStop when partitions were added or a topic was made anew since `pstn ledger init`."""
+    async def look_again(self) -> None:
+        """Asks for the topics, unless that was a moment ago; who has time meanwhile need not wait for it later."""
         async with self._lock:
             if time.monotonic() - self._found_at_s > _FRESH_S:
                 await self._look()
+
+    async def against_checkpoint(self, partition_count: int, topic_ids: dict[str, str]) -> None:
+        """WorkerMustStop when partitions were added or a topic was made anew since `pstn ledger init`."""
+        await self.look_again()
         for name, state in self._found.items():
             full = self._settings.topic(name)
             if state.partition_count != partition_count:

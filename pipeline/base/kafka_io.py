@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -136,6 +136,22 @@ class KafkaClients:
                 stall_s=self._settings.restore_stall_s,
                 take=take,
             )
+
+
+async def connect(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    """Starts a consumer, and asks where the partition begins: the first question about a topic waits for its leader,
+    so who connects several clients at once waits once. Nothing is read."""
+    await consumer.start()
+    return int((await consumer.beginning_offsets([partition]))[partition])
+
+
+async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
+    """All at once; what they return. When one fails, its error goes on after the others were cancelled and ended."""
+    tasks = [asyncio.ensure_future(step) for step in steps]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await end_tasks(task for task in tasks if not task.done())
 
 
 async def stop_clients(*clients: AIOKafkaConsumer | AIOKafkaProducer) -> None:

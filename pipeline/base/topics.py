@@ -23,6 +23,8 @@ NOTICES = "notices"
 INVOICES = "invoices"
 
 INPUTS = (CDRS, COMMANDS)
+OUTPUTS = (RATED_CALLS, ACCOUNT_EVENTS, REJECTED, SEEN_CALLS, CREDIT_TABLE)
+"""What a slice is written to."""
 INPUT_RETENTION_MS = 14 * MS_PER_DAY
 RESULT_RETENTION_MS = 30 * MS_PER_DAY
 # A rejected record carries its original, at most one input record (1 MiB by the broker's default), and a few fields.

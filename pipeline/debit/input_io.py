@@ -8,7 +8,7 @@ from collections import deque
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from pipeline.base.kafka_io import KafkaClients, WorkerMustStop
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, connect
 from pipeline.base.lag_io import Progress
 from pipeline.base.record import FORWARDED_FROM, InputRecord
 from pipeline.base.reject import InvariantBroken
@@ -53,14 +53,20 @@ class Input:
         self._fetching: asyncio.Task[None] | None = None
         self._last_offset = -1
         self._position = 0
+        self._beginning = 0
+        self._end = 0
+        """Of what is committed, asked at the seek."""
 
-    async def open(self, next_offset: int) -> None:
-        """Seeks to the checkpoint; InputTrimmed when retention has taken records that were never applied."""
-        await self.consumer.start()
-        beginning = (await self.consumer.beginning_offsets([self._partition]))[self._partition]
-        if beginning > next_offset:
-            raise self._trimmed(next_offset, beginning)
+    async def connect(self) -> None:
+        """Before anything else; nothing is read."""
+        self._beginning = await connect(self.consumer, self._partition)
+
+    async def seek(self, next_offset: int) -> None:
+        """To the checkpoint; InputTrimmed when retention has taken records that were never applied."""
+        if self._beginning > next_offset:
+            raise self._trimmed(next_offset, self._beginning)
         self._last_offset, self._position = next_offset - 1, next_offset
+        self._end = (await self.consumer.end_offsets([self._partition]))[self._partition]
         self.consumer.assign([self._partition])
         self.consumer.seek(self._partition, next_offset)
 
@@ -87,9 +93,12 @@ class Input:
         stable = self.consumer.last_stable_offset(self._partition)
         if stable is None or stable < 0:
             stable = self.consumer.highwater(self._partition)
+        if stable is None:
+            # An input where nothing comes answers its first fetch after half a second only; calls waited for that.
+            # Without any answer at a cold start calls would overtake the commands that open their accounts.
+            stable = self._end
         # The consumer's position has stepped over transaction markers, which the last record's offset has not.
-        # Nothing told yet is not the end: else at a cold start calls overtake the commands that open their accounts.
-        return stable is not None and self._position >= stable
+        return bool(self._position >= stable)
 
     def progress(self, next_offset: int, deciding_ms: int | None) -> Progress:
         """`next_offset`: after the last record applied; `deciding_ms`: time of the oldest record being decided."""

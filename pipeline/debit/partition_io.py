@@ -17,13 +17,14 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 
 from pipeline.base import metrics_io as metrics
-from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, end_tasks, stop_clients
+from pipeline.base.check_io import TopicCheck
+from pipeline.base.kafka_io import KafkaClients, PartitionStalled, WorkerMustStop, end_tasks, stop_clients, together
 from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.settings_io import Settings
-from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE
+from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE, OUTPUTS
 from pipeline.debit.input_io import Input, InputTrimmed
 from pipeline.debit.ledger import Ledger, Slice
 from pipeline.debit.merge import merge
@@ -71,7 +72,7 @@ class LedgerPartition:
         make_ledger: Callable[[int], Ledger],
         decide: Callable[[Decision], Awaitable[None]],
         turns: Turns,
-        check_topics: Callable[[int, dict[str, str]], Awaitable[None]],
+        check: TopicCheck,
         on_fatal: Callable[[BaseException], Awaitable[None]],
     ) -> None:
         self.number = number
@@ -85,7 +86,7 @@ class LedgerPartition:
         self._make_ledger = make_ledger
         self._decide = decide
         self._turns = turns
-        self._check_topics = check_topics
+        self._check = check
         self._on_fatal = on_fatal
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -158,17 +159,24 @@ class LedgerPartition:
     async def _own(self) -> None:
         started_s = time.monotonic()
         producer = self._clients.transactional_producer(f"{self._settings.group('ledger')}-{self.number}")
-        inputs: list[Input] = []
+        commands = self._input(COMMANDS, is_command=True)
+        cdrs = self._input(CDRS, is_command=False)
         try:
             await producer.start()  # 1 fence
             ledger = self._make_ledger(self.number)
-            checkpoint, self._table_end = await restore(ledger, clients=self._clients, settings=self._settings)  # 2
-            await self._check_topics(checkpoint.partition_count, checkpoint.topic_ids)
-            commands = self._input(COMMANDS, is_command=True)
-            cdrs = self._input(CDRS, is_command=False)
-            inputs = [commands, cdrs]
-            await commands.open(checkpoint.next_offset_commands)  # 3 seek
-            await cdrs.open(checkpoint.next_offset_cdrs)
+            restored, *_ = await together(  # what the loop needs connects meanwhile, and reads nothing
+                restore(ledger, clients=self._clients, settings=self._settings),  # 2
+                self._check.look_again(),
+                commands.connect(),
+                cdrs.connect(),
+                *(producer.partitions_for(self._settings.topic(name)) for name in OUTPUTS),
+            )
+            checkpoint, self._table_end = restored
+            await self._check.against_checkpoint(checkpoint.partition_count, checkpoint.topic_ids)
+            await together(
+                commands.seek(checkpoint.next_offset_commands),  # 3
+                cdrs.seek(checkpoint.next_offset_cdrs),
+            )
             self.restore_count += 1
             metrics.RESTORES.inc()
             metrics.RESTORE_SECONDS.observe(time.monotonic() - started_s)
@@ -187,9 +195,9 @@ class LedgerPartition:
             raise
         finally:
             self._reading, self._deciding = None, ()
-            for stream in inputs:
+            for stream in (commands, cdrs):
                 stream.cancel()
-            await stop_clients(*(stream.consumer for stream in inputs), producer)
+            await stop_clients(commands.consumer, cdrs.consumer, producer)
 
     def _input(self, name: str, *, is_command: bool) -> Input:
         partition = TopicPartition(self._settings.topic(name), self.number)

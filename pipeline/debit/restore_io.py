@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.ids import CHECKPOINT_KEY
-from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, read_to_end
+from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, connect, read_to_end, stop_clients, together
 from pipeline.base.metrics_io import RESTORE_RECORDS, RESTORE_SHARE
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CREDIT_TABLE, SEEN_CALLS
@@ -61,20 +61,26 @@ async def restore(ledger: Ledger, *, clients: KafkaClients, settings: Settings) 
     """Fills `ledger`. WorkerMustStop when there is no checkpoint or the table was trimmed."""
     number = ledger.partition
     table = TopicPartition(settings.topic(CREDIT_TABLE), number)
-    table_end = await clients.high_watermark(table)
-    # A consumer for each topic: a question about offsets would wait behind the other's running fetch.
-    async with clients.reading() as consumer:
-        checkpoint, decided_ms = await _restore_table(ledger, consumer, table, table_end, settings)
     seen = TopicPartition(settings.topic(SEEN_CALLS), number)
-    end_offset = await clients.high_watermark(seen)
-    async with clients.reading() as consumer:
-        await _restore_seen(ledger, consumer, seen, end_offset, decided_ms, settings)
+    # A consumer for each topic: a question about offsets would wait behind the other's running fetch.
+    of_table, of_seen = clients.reader(), clients.reader()
+    try:
+        table_end, seen_end, table_begin, seen_begin = await together(
+            clients.high_watermark(table),
+            clients.high_watermark(seen),
+            connect(of_table, table),
+            connect(of_seen, seen),
+        )
+        checkpoint, decided_ms = await _restore_table(ledger, of_table, table, (table_begin, table_end), settings)
+        await _restore_seen(ledger, of_seen, seen, (seen_begin, seen_end), decided_ms, settings)
+    finally:
+        await stop_clients(of_table, of_seen)
     ledger.resume(checkpoint)
     return Restored(checkpoint, table_end)
 
 
 async def _restore_table(
-    ledger: Ledger, consumer: AIOKafkaConsumer, table: TopicPartition, end_offset: int, settings: Settings
+    ledger: Ledger, consumer: AIOKafkaConsumer, table: TopicPartition, extent: tuple[int, int], settings: Settings
 ) -> tuple[Checkpoint, int]:
     found: tuple[bytes, int] | None = None
     load = ledger.state.load
@@ -88,7 +94,7 @@ async def _restore_table(
             else:
                 load(record.key, record.value)
 
-    beginning = (await consumer.beginning_offsets([table]))[table]
+    beginning, end_offset = extent
     if settings.embedded_broker and beginning > 0:
         raise WorkerMustStop(
             f"the embedded broker has dropped the first {beginning} records of {table.topic} partition "
@@ -110,11 +116,12 @@ async def _restore_seen(
     ledger: Ledger,
     consumer: AIOKafkaConsumer,
     seen: TopicPartition,
-    end_offset: int,
+    extent: tuple[int, int],
     decided_ms: int,
     settings: Settings,
 ) -> None:
     """From the first record that the broker took inside the window before the last decision (broker time only)."""
+    beginning, end_offset = extent
     if end_offset == 0:
         return
     window_ms = settings.duplicate_window_days * MS_PER_DAY + CLOCK_BACK_MS_MAX
@@ -122,7 +129,7 @@ async def _restore_seen(
     if start is not None:
         start_offset = start.offset
     elif settings.embedded_broker:  # which does not know times
-        start_offset = (await consumer.beginning_offsets([seen]))[seen]
+        start_offset = beginning
     else:
         return
 
