@@ -28,7 +28,7 @@ _RESTORE_POLL_MS = 200
 # Of 512 KiB: 500 accounts or 2,000 remembered calls take a few milliseconds, in which nothing else happens.
 _PIECES_OF_A_FETCH = 8
 _STILL_S = 2.0
-_HEARTBEAT_MS_MAX = 500
+_HEARTBEAT_MS_MAX = 250
 _STOP_S_MAX = 2.0
 
 
