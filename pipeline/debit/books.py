@@ -183,6 +183,8 @@ class Books:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self.owner = object()
+        """Names this slice in its copies, which outlive it: a reference to the books would keep all of them alive."""
         self._accounts: dict[str, Account] = {}
         self._users: dict[_Pair, User] = {}
         self._months: dict[_Pair, MonthPools | None] = {}
@@ -206,13 +208,13 @@ class Books:
         ]
 
     def open_account(self, account: Account) -> None:
-        account.owner = self
+        account.owner = self.owner
         account.key = account.key or account_key(account.tenant_id)
         self._accounts[account.tenant_id] = self.changed[account.key] = account
 
     def own_account(self, account: Account) -> Account:
         """The slice's own copy of an account, which may be changed."""
-        if account.owner is not self:
+        if account.owner is not self.owner:
             account = account.copy()
             self.open_account(account)
         return account
@@ -222,12 +224,12 @@ class Books:
         return self._users.get(names) or self._state.user_named(names)
 
     def add_user(self, user: User) -> None:
-        user.owner = self
+        user.owner = self.owner
         user.key = user.key or user_key(user.tenant_id, user.user_id)
         self._users[user.tenant_id, user.user_id] = self.changed[user.key] = user
 
     def own_user(self, user: User) -> User:
-        if user.owner is not self:
+        if user.owner is not self.owner:
             user = user.copy()
             self.add_user(user)
         return user
@@ -239,9 +241,9 @@ class Books:
     def own_month(self, account: Account, month: str) -> MonthPools:
         """The slice's own copy of a month's pool use; empty when nothing was used yet."""
         before = self.month(account.tenant_id, month)
-        if before is not None and before.owner is self:
+        if before is not None and before.owner is self.owner:
             return before
-        pools = MonthPools(account.tenant_id, month, {} if before is None else before.pools.copy(), self)
+        pools = MonthPools(account.tenant_id, month, {} if before is None else before.pools.copy(), self.owner)
         self._months[account.tenant_id, month] = pools
         self.changed[pools.key] = pools
         return pools

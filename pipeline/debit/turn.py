@@ -136,7 +136,7 @@ class Turn:
     def write(self) -> Account:
         """The account, as a copy that may be changed."""
         account = self.account
-        if account.owner is not self.books:
+        if account.owner is not self.books.owner:
             account = self.account = self.books.own_account(account)
         return account
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
@@ -216,6 +217,19 @@ def test_records_encoded_again_to_save_memory_are_the_same_records():
     assert said(run(small, records, [9])) == said(run(large, records, [9]))
     assert list(account_lines(small.state)) == list(account_lines(large.state))
     assert small.state.record_count == large.state.record_count
+
+
+def test_an_adopted_slice_lets_go_of_what_it_replaced():
+    """Else each account at rest would keep alive the older states of all that were changed in the same slice."""
+    records, books = busy_stream(4, tenants=12), ledger()
+    before = accounts_alive()
+    run(books, records, [9])
+    assert accounts_alive() - before == 12
+
+
+def accounts_alive() -> int:
+    gc.collect()
+    return sum(isinstance(each, Account) for each in gc.get_objects())
 
 
 def test_a_rated_call_begins_with_the_bytes_of_its_cdr():
