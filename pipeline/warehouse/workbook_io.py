@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 import xlsxwriter
 from xlsxwriter.exceptions import XlsxWriterException
@@ -64,10 +67,25 @@ def write_workbook(answer: Rows, report: Report, columns: Sequence[ReportColumn]
         count = _write_rows(book, report, columns, answer)
         book.close()
     except XlsxWriterException as error:
-        raise OSError(str(error)) from error
+        reason = error.__context__
+        if not isinstance(reason, OSError):
+            raise OSError(str(error)) from error
+        _give_up(reason)
+        raise reason from None
     finally:
         _forget(book)
     return count
+
+
+def _give_up(reason: OSError) -> None:
+    """Closes the archive that could not be written. Python would try to write its end once more when it collects it,
+    and tell in a traceback why that fails."""
+    for frame, _ in traceback.walk_tb(reason.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, ZipFile) and value.fp is not None:
+                file, value.fp = value.fp, None
+                with suppress(OSError):
+                    file.close()
 
 
 def _forget(book: Workbook) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import random
+import sys
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -50,6 +53,18 @@ def test_every_text_is_shown_as_it_is_and_none_is_a_formula(tmp_path: Path) -> N
         assert (cell.value or "") == text[:32_767]
         assert cell.data_type != "f"
         assert cell.quotePrefix == text.startswith(("=", "-", "@"))
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zip that was given up tried to write its end once more, and Python told so in a traceback."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(OSError, match="No space left on device") as failure:
+        sheet_of(Path("/dev/full"), [row("a", seq) for seq in range(10)])
+    assert failure.value.errno == errno.ENOSPC
+    del failure
+    gc.collect()
+    assert told == []
 
 
 def test_numbers_days_and_times_are_typed_and_exact(tmp_path: Path) -> None:
