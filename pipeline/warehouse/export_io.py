@@ -17,24 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.base.calendar import parse_time, to_datetime
 from pipeline.warehouse.cells import cell_text, csv_cell
 from pipeline.warehouse.store import Rows
 from pipeline.warehouse.usage import ReportColumn
 
 _PARQUET_ROWS = 10_000
-_PARQUET_TYPES = {
-    "text": pa.string(),
-    "whole": pa.int64(),
-    "money": pa.decimal128(38, 6),
-    "cents": pa.decimal128(38, 2),
-    "time": pa.timestamp("ms", tz="UTC"),
-    "day": pa.date32(),
-    "month": pa.string(),
-}
 
 
 @contextmanager
@@ -77,7 +65,19 @@ def write_json(answer: Rows, out: TextIO) -> int:
 
 def write_parquet(answer: Rows, columns: Sequence[ReportColumn], path: Path) -> int:
     """Typed columns: decimals, times with their zone, dates. The number of rows."""
-    schema = pa.schema([(column.name, _PARQUET_TYPES[column.kind]) for column in columns])
+    import pyarrow as pa  # noqa: PLC0415  # 45 MB that the other formats do without
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    types = {
+        "text": pa.string(),
+        "whole": pa.int64(),
+        "money": pa.decimal128(38, 6),
+        "cents": pa.decimal128(38, 2),
+        "time": pa.timestamp("ms", tz="UTC"),
+        "day": pa.date32(),
+        "month": pa.string(),
+    }
+    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     count = 0
     with pq.ParquetWriter(path, schema) as writer:
         while rows := list(islice(answer.rows, _PARQUET_ROWS)):

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,40 @@ def test_a_report_opens_the_folder_itself_when_nobody_has_it(folder: Path, owner
     store = open_folder(folder, for_reading=True)
     assert numbers(store) == 300_000
     store.close()
+
+
+PARTS = "SELECT count() FROM system.parts WHERE active AND table = 'numbers_kept'"
+
+
+def test_a_report_does_not_do_the_loaders_merging(folder: Path) -> None:
+    """Opened for one answer, the engine began to merge what the last loader had left: memory, and a core."""
+    loader = open_folder(folder)
+    loader.execute("CREATE TABLE numbers_kept (n Int64) ENGINE = MergeTree ORDER BY n")
+    loader.execute("SYSTEM STOP MERGES")
+    for _ in range(8):
+        loader.execute(
+            "INSERT INTO numbers_kept SELECT rand64() FROM numbers(1000000) SETTINGS max_block_size = 1000000"
+        )
+    [(left,)] = loader.query(PARTS).rows
+    loader.close()
+    report = open_folder(folder, for_reading=True)
+    assert list(report.query("SELECT sleep(3)").rows) == [(0,)]
+    assert list(report.query(PARTS).rows) == [(left,)]
+    loader = open_folder(folder)
+    deadline_s = time.monotonic() + 60
+    while list(loader.query(PARTS).rows) == [(left,)] and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    assert list(loader.query(PARTS).rows) != [(left,)], "a loader merges again"
+    loader.close()
+
+
+def test_the_engine_comes_without_the_packages_it_could_use(folder: Path) -> None:
+    """40 MB of a report's memory. What needs them can still import them."""
+    code = (
+        "import sys; from pathlib import Path; from pipeline.embedded.clickhouse_io import open_folder;"
+        " open_folder(Path(sys.argv[1])).close(); assert 'pyarrow' not in sys.modules; import pyarrow.parquet"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
 
 
 def test_a_report_that_is_still_shown_does_not_keep_the_folder_from_a_worker(
