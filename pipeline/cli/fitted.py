@@ -45,6 +45,10 @@ def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]], console_widt
                     if 0 < need <= room:
                         widths[place] += need
                         room -= need
+            for need, place in sorted((length - widths[place], place) for place, length in enumerate(longest)):
+                given = min(max(0, need), room)
+                widths[place] += given
+                room -= given
             return widths
     return [None] * len(headings)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -18,6 +18,7 @@ from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import MS_PER_DAY, format_time
 from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
 from pipeline.cli.fitted import fitted
+from pipeline.cli.narrowed import TextColumn, narrowed
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
@@ -36,6 +37,8 @@ app = typer.Typer(no_args_is_help=True, help="Calls and commands that were refus
 
 FormatOption = Annotated[Literal["table", "json"], typer.Option(help="table for a person, json for a program")]
 ReasonOption = Annotated[str | None, typer.Option(help="refused for this reason only", show_default="all")]
+# At least so wide, or other columns go: `pstn rejected show` has everything.
+_DETAIL_CELLS = 24
 _TIMES = ("start_time", "purchased_at", "paid_at")
 
 
@@ -99,7 +102,7 @@ def show(
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in shown.items():
-        table.add_row(name, plain(str(value)))
+        table.add_row(name, plain("" if value is None else str(value)))
     if isinstance(original, dict):
         for name, value in original.items():
             table.add_row(f"  {name}", plain("" if value is None else str(value)))
@@ -169,14 +172,26 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
 
 
 def _table(rejects: Sequence[Reject], title: str) -> Table:
-    headings = [(name, False) for name in ("reject", "refused at", "tenant", "reason", "call or command", "detail")]
-    rows = []
-    for each in rejects:
-        refused_at = format_time(each.received_at_ms)[: len("2026-03-01T10:00:00")].replace("T", " ")
-        call = each.usage_id or each.command_id
-        cells = (each.reject_id, refused_at, each.tenant_id, each.reason, call, each.detail)
-        rows.append([plain(cell) for cell in cells])
-    return fitted(title, headings, rows, Console().width)
+    width = Console().width
+    columns = narrowed(
+        [
+            _column("reject", (each.reject_id for each in rejects)),
+            _column("refused at", (format_time(each.received_at_ms)[:19].replace("T", " ") for each in rejects)),
+            _column("tenant", (each.tenant_id for each in rejects)),
+            _column("reason", (each.reason for each in rejects)),
+            _column("call or command", (each.usage_id or each.command_id for each in rejects)),
+        ],
+        width - _DETAIL_CELLS,
+        said_once=frozenset(),
+        less_needed=("call or command", "refused at"),
+    ).columns
+    columns.append(_column("detail", (each.detail for each in rejects)))
+    headings = [(column.heading, False) for column in columns]
+    return fitted(title, headings, list(zip(*(column.texts for column in columns), strict=True)), width)
+
+
+def _column(name: str, texts: Iterable[str]) -> TextColumn:
+    return TextColumn(name, name, False, [plain(text) for text in texts])
 
 
 def _as_json(reject: Reject) -> dict[str, object]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.failure import fail, load_settings, one_line, plain
 from pipeline.cli.reconcile import reconcile
 from pipeline.cli.report_run import Format, Wish, run
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
@@ -86,8 +87,12 @@ def _check_options(
             raise fail(f"{report.name} has no --{option}: its rows are not of single calls")
     if chart is not None and chart.suffix.lower() not in _CHART_ENDINGS:
         raise fail(f"--chart {chart}: the name must end in .svg or .png")
-    if is_archive and (report.name != "usage" or format not in (None, "csv")):
+    if is_archive and report.name != "usage":
+        raise fail("--zip is for `pstn report usage`: the archive that administrators know")
+    if is_archive and format not in (None, "csv"):
         raise fail("--zip is an archive of the usage report as csv: leave the other format out")
+    if chosen.country is not None and not re.fullmatch("[A-Z]{2}", chosen.country):
+        raise fail(plain(f"{chosen.country!r} is no country: two letters, such as DE"))
 
 
 for _report in REPORTS.values():

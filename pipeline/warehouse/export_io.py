@@ -100,9 +100,17 @@ def write_archive(answer: Rows, path: Path, *, day: date, parameters: dict[str, 
     """The zip that administrators know: `PSTN.calls.[UTC date].csv` and `parameters.json`. The number of calls."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         with (
-            archive.open(f"PSTN.calls.{day.isoformat()}.csv", "w", force_zip64=True) as member,
+            archive.open(_member(f"PSTN.calls.{day.isoformat()}.csv", day), "w", force_zip64=True) as member,
             io.TextIOWrapper(member, encoding="utf-8", newline="") as out,
         ):
             count = write_csv(answer, out)
-        archive.writestr("parameters.json", json.dumps(parameters, indent=2, ensure_ascii=False) + "\n")
+        shown = json.dumps(parameters, indent=2, ensure_ascii=False) + "\n"
+        archive.writestr(_member("parameters.json", day), shown)
     return count
+
+
+def _member(name: str, day: date) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, (day.year, day.month, day.day, 0, 0, 0))
+    member.compress_type = zipfile.ZIP_DEFLATED
+    member.external_attr = 0o644 << 16
+    return member

@@ -136,6 +136,7 @@ def test_a_mended_call_is_sent_as_it_was_and_not_again_once_it_has_a_result(
     junk = run("show", "pstn.rated-calls:0:7", **place)
     assert junk.exit_code == 0, junk.stderr
     assert b"\xff junk".hex() in junk.stdout
+    assert "None" not in junk.stdout
 
     assert run("replay", **place).exit_code == 2
     dry = run("replay", "--tenant", "t1", "--dry-run", "--format", "json", **place)

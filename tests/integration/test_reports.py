@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,7 @@ def test_the_archive_is_the_one_that_administrators_know(
         header, *lines = csv.reader(io.TextIOWrapper(archive.open(calls), "utf-8", newline=""))
         assert (tuple(header), len(lines)) == (USAGE_COLUMNS, 5)
         chosen = json.loads(archive.read(parameters))
+        assert {each.date_time[0] for each in archive.infolist()} == {datetime.now(UTC).year}, "not 1980"
     assert parameters == "parameters.json"
     assert (chosen["startDateTime"], chosen["endDateTime"]) == ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z")
 
@@ -273,7 +274,9 @@ def test_a_chart_is_a_picture(world_url: str, tmp_path: Path, ending: str) -> No
     ("arguments", "words"),
     [
         (["credit-statement", "--user", "anna"], "credit-statement has no --user"),
-        (["daily-usage", "--zip"], "archive of the usage report"),
+        (["daily-usage", "--zip"], "--zip is for `pstn report usage`"),
+        (["usage", "--zip", "--format", "json"], "leave the other format out"),
+        (["usage", "--country", "germany"], "'GERMANY' is no country: two letters, such as DE"),
         (["usage", "--chart", "x.gif"], "must end in .svg or .png"),
         (["usage", "--format", "xlsx"], "needs a file: --output usage.xlsx"),
         (["usage", "--output", "/nowhere/at/all.csv"], "there is no folder"),
