@@ -97,8 +97,10 @@ def funding(
         return
     if advices:
         _print(advices, Console(), risk)
-    if silent or not advices:
+    if silent:
         typer.echo(f"{silent:,} tenants used credits for less than {HOURS_MIN // HOURS_PER_DAY} days: nothing to learn")
+    elif not advices:
+        typer.echo("no tenant used credits: check --tenant, --from and --to")
 
 
 def _print(advices: list[Advice], console: Console, risk: float) -> None:

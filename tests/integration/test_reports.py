@@ -21,6 +21,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.base.resources_io import resource_path
+from pipeline.cli.advise import app as advise_app
 from pipeline.cli.report import app
 from pipeline.warehouse.chosen import EVERYTHING, Chosen, parse_period
 from pipeline.warehouse.funding_io import pasts
@@ -372,3 +373,12 @@ def test_advice_on_funding_reads_demand_delays_and_todays_setting(world: Store) 
     assert (past.demand[0], past.demand[-1], sum(past.demand)) == (26_000 + 70_000 + 50_000, 26_000, 172_000)
     assert len(past.demand) == 31 * 24 + 1
     assert past.delay_hours == 2
+
+
+def test_advice_without_any_calls_says_that_there_are_none(folder_url: str) -> None:
+    """It read `0 tenants used credits for less than 2 days`, as if somebody had."""
+    store = open_store(folder_url)
+    migrate(store)
+    store.close()
+    told = CliRunner().invoke(advise_app, ["funding", "--warehouse", folder_url])
+    assert (told.exit_code, told.stdout) == (0, "no tenant used credits: check --tenant, --from and --to\n")
