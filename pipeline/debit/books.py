@@ -34,7 +34,7 @@ from pipeline.debit.stored import (
 )
 
 DECODED_COUNT_MAX: Final = 1_000
-"""Decoded records of a kind in one partition: account and user take 3 kB so, encoded 0.8 kB."""
+"""Decoded records of a kind in one partition: account and user take 1.6 kB so, encoded 0.8 kB."""
 _LOT_PART, _REFUND_PART = "lot", "refund"
 _Pair = tuple[str, str]
 _Name = TypeVar("_Name")
