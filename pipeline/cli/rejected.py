@@ -173,7 +173,7 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
 
 def _table(rejects: Sequence[Reject], title: str) -> Table:
     width = Console().width
-    columns = narrowed(
+    head = narrowed(
         [
             _column("reject", (each.reject_id for each in rejects)),
             _column("refused at", (format_time(each.received_at_ms)[:19].replace("T", " ") for each in rejects)),
@@ -184,10 +184,13 @@ def _table(rejects: Sequence[Reject], title: str) -> Table:
         width - _DETAIL_CELLS,
         said_once=frozenset(),
         less_needed=("call or command", "refused at"),
-    ).columns
-    columns.append(_column("detail", (each.detail for each in rejects)))
+    )
+    columns = [*head.columns, _column("detail", (each.detail for each in rejects))]
     headings = [(column.heading, False) for column in columns]
-    return fitted(title, headings, list(zip(*(column.texts for column in columns), strict=True)), width)
+    table = fitted(title, headings, list(zip(*(column.texts for column in columns), strict=True)), width)
+    if head.left_out:
+        table.caption, table.caption_justify = f"no room for: {', '.join(head.left_out)}", "left"
+    return table
 
 
 def _column(name: str, texts: Iterable[str]) -> TextColumn:
