@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.cli.fitted import cells_needed
+from rich.table import Table
+
+from pipeline.cli.fitted import cells_needed, fitted
 
 _UUID = re.compile(r"([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -50,6 +52,12 @@ def narrowed(
         else:
             left_out.append(column.heading)
     return Narrowed(shown, once, left_out)
+
+
+def table_of(title: str, columns: Sequence[TextColumn], width: int) -> Table:
+    """`fitted`, of columns."""
+    headings = [(column.heading, column.is_number) for column in columns]
+    return fitted(title, headings, list(zip(*(column.texts for column in columns), strict=True)), width)
 
 
 def _steps(

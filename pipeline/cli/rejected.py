@@ -17,8 +17,7 @@ from rich.table import Table
 from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import MS_PER_DAY, format_time
 from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
-from pipeline.cli.fitted import fitted
-from pipeline.cli.narrowed import TextColumn, narrowed
+from pipeline.cli.narrowed import TextColumn, narrowed, table_of
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
@@ -185,9 +184,7 @@ def _table(rejects: Sequence[Reject], title: str) -> Table:
         said_once=frozenset(),
         less_needed=("call or command", "refused at"),
     )
-    columns = [*head.columns, _column("detail", (each.detail for each in rejects))]
-    headings = [(column.heading, False) for column in columns]
-    table = fitted(title, headings, list(zip(*(column.texts for column in columns), strict=True)), width)
+    table = table_of(title, [*head.columns, _column("detail", (each.detail for each in rejects))], width)
     if head.left_out:
         table.caption, table.caption_justify = f"no room for: {', '.join(head.left_out)}", "left"
     return table

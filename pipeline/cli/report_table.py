@@ -11,8 +11,7 @@ from rich.console import Console
 
 from pipeline.base.money import format_micros
 from pipeline.cli.failure import plain
-from pipeline.cli.fitted import fitted
-from pipeline.cli.narrowed import TextColumn, narrowed
+from pipeline.cli.narrowed import TextColumn, narrowed, table_of
 from pipeline.warehouse.cells import cell_text
 from pipeline.warehouse.chart import Bar, series_of, text_bar
 from pipeline.warehouse.reports import Report, ReportColumn
@@ -67,14 +66,12 @@ def print_rows(answer: Rows, report: Report, console: Console, *, rows_max: int)
         for place, column in columns
     ]
     table = narrowed(texts, console.width, said_once=_SAID_ONCE, less_needed=_LESS_NEEDED.get(report.name, ()))
-    headings = [(column.heading, column.is_number) for column in table.columns]
-    rows = list(zip(*(column.texts for column in table.columns), strict=True))
-    console.print(fitted(report.title, headings, rows, console.width))
+    console.print(table_of(report.title, table.columns, console.width))
     if table.said_once:
         console.print(f"all rows shown: {', '.join(table.said_once)}", highlight=False)
     if table.left_out:
         console.print(f"no room for: {', '.join(table.left_out)}; --format csv has every column", highlight=False)
-    return len(rows)
+    return len(shown)
 
 
 def _shown(values: Sequence[object], column: ReportColumn) -> list[str]:

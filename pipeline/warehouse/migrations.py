@@ -26,7 +26,6 @@ CREATE_VERSIONS_TABLE = f"""CREATE TABLE IF NOT EXISTS {VERSIONS_TABLE} (
 SELECT_VERSIONS = f"SELECT version, digest FROM {VERSIONS_TABLE} FINAL ORDER BY version"
 
 EngineVersion = tuple[int, int]
-CURRENT_ENGINE: EngineVersion = (26, 0)
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _NEEDS = re.compile(r"^-- Needs ClickHouse (\d+)\.(\d+)\.$", re.MULTILINE)
@@ -71,9 +70,7 @@ def parse_engine(version: str) -> EngineVersion:
     return int(match.group(1)), int(match.group(2))
 
 
-def pending(
-    migrations: Iterable[Migration], applied: Mapping[int, str], engine: EngineVersion = CURRENT_ENGINE
-) -> list[Migration]:
+def pending(migrations: Iterable[Migration], applied: Mapping[int, str], engine: EngineVersion) -> list[Migration]:
     """What is still to be applied to such an engine, in order. MigrationError when a number is used twice or a
     file was edited."""
     ordered = sorted(migrations)

@@ -93,7 +93,7 @@ ORDER BY day, tenant_id, destination, destination_country, capability, outcome, 
 
 # 18.16 reads FINAL in one thread for each SELECT. A call's day lies in one month, and the name of a part begins with
 # its month, so the months can be shared out: each part is read by one of the SELECTs only. The day comes from a column
-# that FINAL reads anyway: one less to read for every row.
+# that FINAL reads anyway: one less to read for every row. `_DAYS` itself is the view's text, which is applied already.
 _SHARES = 4
 _SHARED_DAYS = "    UNION ALL".join(
     _DAYS.replace(_DAY_OF_CALL, "toDate(toUInt16(intDiv(toUInt32(start_time), 86400)))").replace(

@@ -39,6 +39,9 @@ def test_a_text_in_sql_ends_where_its_quote_ends(text: str) -> None:
     assert "\x00" not in inside
 
 
+CURRENT_ENGINE = parse_engine("26.9.2.1")
+
+
 def test_both_queries_of_the_usage_report_carry_the_whole_filter() -> None:
     chosen = Chosen("o'tenant", parse_time("2026-03-01T00:00:00Z"), parse_time("2026-04-01T00:00:00Z"))
     for sql in (usage_sql(chosen), usage_totals_sql(chosen)):
@@ -186,9 +189,9 @@ def test_a_migration_is_its_statements_whatever_its_comments() -> None:
 
 def test_migrations_are_applied_in_order_and_only_once() -> None:
     second, first = (parse_migration(f"000{number}_x.sql", f"SELECT {number};") for number in (2, 1))
-    assert pending([second, first], {}) == [first, second]
-    assert pending([second, first], {1: first.digest}) == [second]
-    assert pending([second, first], {1: first.digest, 2: second.digest}) == []
+    assert pending([second, first], {}, CURRENT_ENGINE) == [first, second]
+    assert pending([second, first], {1: first.digest}, CURRENT_ENGINE) == [second]
+    assert pending([second, first], {1: first.digest, 2: second.digest}, CURRENT_ENGINE) == []
 
 
 def test_a_migration_waits_for_the_engine_that_it_needs() -> None:
@@ -206,12 +209,14 @@ def test_a_migration_edited_after_it_was_applied_is_refused() -> None:
     """The tables would differ between two installations that both say 0001."""
     migration = parse_migration("0001_x.sql", "SELECT 1;")
     with pytest.raises(MigrationError, match=r"0001_x\.sql was edited after it was applied"):
-        pending([migration], {1: "another digest"})
+        pending([migration], {1: "another digest"}, CURRENT_ENGINE)
 
 
 def test_two_migrations_with_one_number_are_refused() -> None:
     with pytest.raises(MigrationError, match="the same number"):
-        pending([parse_migration("0001_a.sql", "SELECT 1;"), parse_migration("0001_b.sql", "SELECT 2;")], {})
+        pending(
+            [parse_migration("0001_a.sql", "SELECT 1;"), parse_migration("0001_b.sql", "SELECT 2;")], {}, CURRENT_ENGINE
+        )
 
 
 @pytest.mark.parametrize(("name", "text"), [("1_a.sql", "SELECT 1;"), ("0001_a.sql", "-- nothing\n;")])
