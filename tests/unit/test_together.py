@@ -40,7 +40,7 @@ def test_an_error_goes_on_as_it_is_when_the_other_steps_have_ended() -> None:
 
     async def run() -> None:
         with pytest.raises(LookupError):
-            await together(clings(), fails())
+            await asyncio.wait_for(together(clings(), fails()), 5)
         assert ended == ["clings"]
 
     asyncio.run(run())

@@ -269,8 +269,10 @@ def test_nobody_waits_for_a_loader_that_has_closed(monkeypatch: pytest.MonkeyPat
     store.insert = insert  # type: ignore[method-assign]
 
     async def work(loader: Loader) -> None:
-        waiting = [asyncio.create_task(loaded(loader, calls(1, start=number))) for number in range(8)]
-        await asyncio.sleep(0.3)
+        waiting = []
+        for number in range(8):
+            waiting.append(asyncio.create_task(loaded(loader, calls(1, start=number))))
+            await asyncio.sleep(0.05)  # apart, or all would be one batch
         await loader.close()
         ended, open_ones = await asyncio.wait(waiting, timeout=2)
         is_let_go.set()
