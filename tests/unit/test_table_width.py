@@ -46,3 +46,13 @@ def test_a_name_in_wide_characters_is_not_broken_either() -> None:
     console = Console(file=out, width=40)
     console.print(fitted("Top", [("name", False), ("calls", True)], [row], console.width))
     assert out.getvalue().splitlines()[-1].split() == row
+
+
+def test_a_text_that_must_be_broken_gets_all_the_room_there_is() -> None:
+    """A reason of two hundred characters in a column of 24 is eight lines beside an empty half of the terminal."""
+    out = io.StringIO()
+    rows = [["pstn.cdrs:3:1207", "x" * 200]]
+    console = Console(file=out, width=80)
+    console.print(fitted("Top", [("reject", False), ("detail", False)], rows, console.width))
+    widest = 80 - len("pstn.cdrs:3:1207") - 1
+    assert max(line.count("x") for line in out.getvalue().splitlines()) == widest
