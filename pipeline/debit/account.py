@@ -187,6 +187,7 @@ class Account:
         "lot_count",
         "lots",
         "lots_due_at",
+        "message",
         "moved_micros",
         "opening_micros",
         "overdraft_micros",
@@ -231,6 +232,8 @@ class Account:
         """As it was last packed or unpacked; what has been replaced since is another object."""
         self.key = b""
         """Of its record in the credit table, once it was asked for."""
+        self.message = b""
+        """Its record in the credit table, once it was read or written: nothing changes afterwards."""
         self.opening_micros = 0
         """The balance before the slice."""
         self.moved_micros = 0
@@ -320,7 +323,7 @@ UNUSED: Final = PoolUse(0, False, False)
 class MonthPools:
     """What a tenant used of its pools in one month, by the pool's name."""
 
-    __slots__ = ("key", "month", "owner", "pools", "tenant_id")
+    __slots__ = ("key", "message", "month", "owner", "pools", "tenant_id")
 
     def __init__(self, tenant_id: str, month: str, pools: dict[str, PoolUse], owner: object = None) -> None:
         self.tenant_id = tenant_id
@@ -328,6 +331,7 @@ class MonthPools:
         self.pools = pools
         self.owner = owner
         self.key = part_key(tenant_id, MONTH_PART, month)
+        self.message = b""
 
 
 class Spend:
@@ -369,6 +373,7 @@ class User:
 
     __slots__ = (
         "key",
+        "message",
         "months",
         "owner",
         "pools",
@@ -393,6 +398,7 @@ class User:
         """Use of his own pools (`MCOPSTN8`), by month and pool name."""
         self.profile: Profile | None = None
         self.key = b""
+        self.message = b""
         self.subscriber: Subscriber | None = None
         self.owner: object = None
 

@@ -89,7 +89,7 @@ class State:
             value = self._encoded.pop(key, None)
             if value is not None:
                 account = decode_account(value)
-                account.key = key
+                account.key, account.message = key, value
                 self._accounts[account.tenant_id] = account
         return account
 
@@ -104,7 +104,7 @@ class State:
             value = self._encoded.pop(key, None)
             if value is not None:
                 user = decode_user(value)
-                user.key = key
+                user.key, user.message = key, value
                 account = self._accounts.get(tenant_id)
                 user.tenant_id = user.tenant_id if account is None else account.tenant_id  # one text for all users
                 self._users[user.tenant_id, user.user_id] = user
@@ -116,6 +116,7 @@ class State:
             value = self._encoded.pop(part_key(tenant_id, MONTH_PART, month), None)
             if value is not None:
                 pools = decode_month(value)
+                pools.message = value
                 self._months[pools.tenant_id, pools.month] = pools
         return pools
 

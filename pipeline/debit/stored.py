@@ -14,14 +14,18 @@ __all__ = ["decode_account", "decode_user", "encode_account", "encode_user"]
 
 
 def encode_stored(record: Stored) -> bytes:
-    """The message of any record of the credit table."""
+    """The message of any record of the credit table. A decoded one keeps it: it is put on the topic, and put back
+    among the encoded ones, long after it changed last."""
     match record:
         case Account():
-            return encode_account(record)
+            record.message = record.message or encode_account(record)
+            return record.message
         case User():
-            return encode_user(record)
+            record.message = record.message or encode_user(record)
+            return record.message
         case MonthPools():
-            return encode_month(record)
+            record.message = record.message or encode_month(record)
+            return record.message
         case SpentLot(tenant_id, lot):
             return codec("spent_lot").encode_values(
                 (tenant_id, lot.lot_id, lot.purchased_at, lot.arrival, lot.expires_at, lot.amount_micros)

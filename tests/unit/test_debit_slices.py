@@ -13,11 +13,12 @@ from pipeline.base.record import InputRecord
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.rules import Rules
 from pipeline.cdr.command import Command, encode_command
-from pipeline.debit.account import Account
+from pipeline.debit.account import Account, Stored, User
 from pipeline.debit.books import Books, State
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.ledger import Ledger
 from pipeline.debit.statement import account_lines
+from pipeline.debit.stored import encode_account, encode_month, encode_user
 from pipeline.emit.encode import Outputs, encode_slice
 from tests.ledger_world import BERLIN, CUBA, LONDON, SEATTLE, made_up_tables
 
@@ -225,6 +226,29 @@ def test_an_adopted_slice_lets_go_of_what_it_replaced():
     before = accounts_alive()
     run(books, records, [9])
     assert accounts_alive() - before == 12
+
+
+def test_a_record_never_changes_once_its_message_is_kept():
+    """What was published is what the partition goes on with, and what it is put back as."""
+    books = ledger()
+    kept = 0
+    for record in busy_stream(5):
+        run(books, [record], [1])
+        for _, held in books.state.entries():
+            if not isinstance(held, bytes):
+                assert held.message == encode_fresh(held)
+                kept += 1
+    assert kept > 1_000
+
+
+def encode_fresh(held: Stored) -> bytes:
+    match held:
+        case Account():
+            return encode_account(held)
+        case User():
+            return encode_user(held)
+        case _:
+            return encode_month(held)
 
 
 def accounts_alive() -> int:
