@@ -24,7 +24,7 @@ async def _begin_and_values(bootstrap: str, partition: TopicPartition) -> tuple[
         consumer.seek(partition, begin)
         values: list[bytes] = []
         while await consumer.position(partition) < end:
-            found = await consumer.getmany(partition, timeout_ms=200)
+            found = await consumer.getmany(partition, timeout_ms=5_000 if values else 200)
             if not found and values:
                 break  # what is left are transaction markers
             values += [record.value for record in found.get(partition, [])]
