@@ -1,7 +1,8 @@
 """Sorted arrays of digests: how remembered ids are kept, looked up, and merged a piece at a time.
 
-An entry takes 23 bytes and at most 6 bits of a map: 12 bytes of the id's digest, of which the first follows from its
-place, 8 of the content's, 4 of the deciding `now` within its UTC day.
+An entry takes 23 bytes, at most 6 bits of a map and 2 of an index: 12 bytes of the id's digest, of which the first
+follows from its place, 8 of the content's, 4 of the deciding `now` within its UTC day. Digests are evenly spread, so an
+index by their first bits leaves a search among some thirty entries, however many there are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ID_BYTES, CONTENT_BYTES = 12, 8
 ID = np.dtype([("first", "u1"), ("middle", ">u4"), ("rest", "u1", 7)])
 REST_BYTES = ID_BYTES - 5
 _CONTENT_AT, _NOW_AT, _ROW_BYTES = REST_BYTES, REST_BYTES + CONTENT_BYTES, REST_BYTES + CONTENT_BYTES + 4
-_HEAD_BITS = 40
+_HEAD_BITS, _FIRST_BITS = 40, 8
 Heads = NDArray[np.uint64]
 """The first 40 bits of digests: what arrays are sorted by."""
 Rows = NDArray[np.uint8]
@@ -36,22 +37,26 @@ def heads_of(digests: NDArray[np.void]) -> Heads:
 class Run:
     """Entries of one UTC day, sorted by the heads of their ids. Made empty, and filled in rising order.
 
-    A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a binary
-    search in millions of entries waits for memory at each step.
+    A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a search
+    waits for memory at each step.
     """
 
-    __slots__ = ("_bitmap", "_filled", "_middles", "_rows", "_shift", "_starts", "day")
+    __slots__ = ("_bitmap", "_bucket_shift", "_filled", "_middles", "_open_bucket", "_rows", "_shift", "_starts", "day")
 
     def __init__(self, day: int, count: int) -> None:
         """Room for `count` entries; the system gives the memory as it is filled."""
         bit_count = max(3, (3 * count).bit_length())
+        bucket_bit_count = max(_FIRST_BITS, count.bit_length() - 5)
         self.day = day
         self._rows = np.empty((count, _ROW_BYTES), dtype=np.uint8)
         self._middles = np.empty(count, dtype=np.uint32)
-        self._starts = np.zeros(257, dtype=np.uint32)
+        self._starts = np.zeros((1 << bucket_bit_count) + 1, dtype=np.uint32)
+        self._bucket_shift = np.uint64(_HEAD_BITS - bucket_bit_count)
         self._bitmap = np.zeros(1 << bit_count - 3, dtype=np.uint8)
         self._shift = np.uint64(_HEAD_BITS - bit_count)
         self._filled = 0
+        self._open_bucket = 0
+        """Where the last entry went; the start of what comes after it is not known yet."""
 
     def __len__(self) -> int:
         return len(self._middles)
@@ -81,9 +86,9 @@ class Run:
         order = np.argsort(heads, kind="stable")
         heads = heads[order]
         begin, end = self._filled, self._filled + len(heads)
-        self._rows[begin:end] = rows[order]
+        rows.take(order, axis=0, out=self._rows[begin:end], mode="clip")  # checking each place would take a copy
         self._middles[begin:end] = heads.astype(np.uint32)
-        self._starts[1:] += np.cumsum(np.bincount(heads >> np.uint64(32), minlength=256)).astype(np.uint32)
+        self._index((heads >> self._bucket_shift).astype(np.int64), begin)
         slots = heads >> self._shift
         first_byte, last_byte = int(slots[0]) >> 3, int(slots[-1]) >> 3
         bits = np.zeros((last_byte + 1 - first_byte) * 8, dtype=np.bool_)
@@ -91,20 +96,35 @@ class Run:
         self._bitmap[first_byte : last_byte + 1] |= np.packbits(bits, bitorder="little")
         self._filled = end
 
+    def _index(self, buckets: NDArray[np.int64], begin: int) -> None:
+        """Notes where buckets start; `buckets`: of the entries from place `begin` on."""
+        first, last = int(buckets[0]), int(buckets[-1])
+        self._starts[self._open_bucket + 1 : first + 1] = begin
+        self._starts[first + 1 : last + 2] = begin + np.cumsum(np.bincount(buckets - first))
+        self._open_bucket = last
+        if begin + len(buckets) == len(self):
+            self._starts[last + 2 :] = len(self)
+
+    @property
+    def _first_starts(self) -> NDArray[np.uint32]:
+        """Where the entries with each first byte start, and where the last ones end."""
+        return self._starts[:: 1 << _HEAD_BITS - _FIRST_BITS - int(self._bucket_shift)]
+
     def part(self, begin: int, end: int) -> tuple[Heads, Rows]:
         """Entries from one place to another."""
-        starts = np.clip(self._starts, begin, end)
+        starts = np.clip(self._first_starts, begin, end)
         firsts = np.repeat(np.arange(256, dtype=np.uint64), starts[1:] - starts[:-1])
         return firsts << np.uint64(32) | self._middles[begin:end], self._rows[begin:end]
 
     def head(self, place: int) -> int:
         """Of the entry in this place."""
-        first = int(np.searchsorted(self._starts, place, side="right")) - 1
+        first = int(np.searchsorted(self._first_starts, place, side="right")) - 1
         return first << 32 | int(self._middles[place])
 
     def place_after(self, head: int) -> int:
         """Where the entries up to this head end, itself included."""
-        low, high = int(self._starts[head >> 32]), int(self._starts[(head >> 32) + 1])
+        bucket = head >> int(self._bucket_shift)
+        low, high = int(self._starts[bucket]), int(self._starts[bucket + 1])
         return low + int(np.searchsorted(self._middles[low:high], np.uint32(head & 0xFFFFFFFF), side="right"))
 
     def find(self, heads: Heads, order: NDArray[np.intp], ids: Sequence[bytes], found: dict[int, Seen]) -> None:
@@ -124,19 +144,16 @@ class Run:
             self._compare(index, place, end, ids[index][-REST_BYTES:], found)
 
     def _places(self, heads: Heads) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the first entry with each head stands or would stand, and where those of its first byte end."""
-        firsts = (heads >> np.uint64(32)).astype(np.int64)
+        """Where the first entry with each head stands or would stand, and where those of its bucket end."""
+        buckets = (heads >> self._bucket_shift).astype(np.int64)
         middles = heads.astype(np.uint32)
-        low, ends = self._starts[firsts].astype(np.int64), self._starts[firsts + 1].astype(np.int64)
-        high = ends.copy()
-        last = len(self) - 1
-        for _ in range(int((high - low).max()).bit_length()):
-            centre = (low + high) >> 1
-            is_before = self._middles[np.minimum(centre, last)] < middles
-            is_open = low < high
-            low = np.where(is_open & is_before, centre + 1, low)
-            high = np.where(is_open & ~is_before, centre, high)
-        return low, ends
+        places, ends = self._starts[buckets].astype(np.int64), self._starts[buckets + 1].astype(np.int64)
+        step = 1 << int((ends - places).max()).bit_length()
+        while step := step >> 1:
+            probes = places + (step - 1)
+            is_before = (probes < ends) & (self._middles.take(probes, mode="clip") < middles)
+            places += step * is_before
+        return places, ends
 
     def _compare(self, index: int, place: int, end: int, rest: bytes, found: dict[int, Seen]) -> None:
         """Goes through the entries with this head from the first one on."""
