@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
-from pipeline.debit.seen_runs import CONTENT_BYTES, ID, ID_BYTES, Merge, Run, Seen, heads_of, runs_of
+from pipeline.debit.seen_runs import CONTENT_BYTES, HEAD_BYTES, ID_BYTES, Merge, Run, Seen, runs_of
 
 __all__ = ["Seen", "SeenCalls", "call_digests", "command_digests", "pack"]
 
@@ -85,15 +85,10 @@ class SeenCalls:
         ids = [each or _NO_ID for each in ids]
         recent = self._recent.get
         answers = [recent(each) for each in ids]
-        if self._runs and ids:
-            heads = heads_of(np.frombuffer(b"".join(ids), dtype=ID))
-            order = np.argsort(heads, kind="stable")
-            heads = heads[order]
-            found: dict[int, Seen] = {}
+        if self._runs:
+            heads = [int.from_bytes(each[:HEAD_BYTES], "big") for each in ids]
             for run in self._runs:
-                run.find(heads, order, ids, found)
-            for place, seen in found.items():
-                answers[place] = max(seen, answers[place] or seen)
+                run.find(heads, ids, answers)
         return answers
 
     def add(self, entries: Mapping[bytes, Seen]) -> None:

@@ -7,19 +7,25 @@ index by their first bits leaves a search among some thirty entries, however man
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.calendar import MS_PER_DAY
 
-ID_BYTES, CONTENT_BYTES = 12, 8
+ID_BYTES: Final = 12
+CONTENT_BYTES: Final = 8
+HEAD_BYTES: Final = 5
 # The first byte of a digest, the next four, and the other seven.
 ID = np.dtype([("first", "u1"), ("middle", ">u4"), ("rest", "u1", 7)])
-REST_BYTES = ID_BYTES - 5
-_CONTENT_AT, _NOW_AT, _ROW_BYTES = REST_BYTES, REST_BYTES + CONTENT_BYTES, REST_BYTES + CONTENT_BYTES + 4
-_HEAD_BITS, _FIRST_BITS = 40, 8
+_CONTENT_AT: Final = 7
+_NOW_AT: Final = 15
+_ROW_BYTES: Final = 19
+_HEAD_BITS: Final = 40
+_FIRST_BITS: Final = 8
 Heads = NDArray[np.uint64]
 """The first 40 bits of digests: what arrays are sorted by."""
 Rows = NDArray[np.uint8]
@@ -38,10 +44,23 @@ class Run:
     """Entries of one UTC day, sorted by the heads of their ids. Made empty, and filled in rising order.
 
     A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a search
-    waits for memory at each step.
+    waits for memory at each step. Look-ups go id by id: a slice may be of twenty calls, and NumPy takes longer to begin
+    with them than they take.
     """
 
-    __slots__ = ("_bitmap", "_bucket_shift", "_filled", "_middles", "_open_bucket", "_rows", "_shift", "_starts", "day")
+    __slots__ = (
+        "_bitmap",
+        "_bucket_shift",
+        "_filled",
+        "_middle_view",
+        "_middles",
+        "_open_bucket",
+        "_rows",
+        "_shift",
+        "_start_view",
+        "_starts",
+        "day",
+    )
 
     def __init__(self, day: int, count: int) -> None:
         """Room for `count` entries; the system gives the memory as it is filled."""
@@ -50,10 +69,12 @@ class Run:
         self.day = day
         self._rows = np.empty((count, _ROW_BYTES), dtype=np.uint8)
         self._middles = np.empty(count, dtype=np.uint32)
+        self._middle_view = memoryview(self._middles.data)
         self._starts = np.zeros((1 << bucket_bit_count) + 1, dtype=np.uint32)
-        self._bucket_shift = np.uint64(_HEAD_BITS - bucket_bit_count)
-        self._bitmap = np.zeros(1 << bit_count - 3, dtype=np.uint8)
-        self._shift = np.uint64(_HEAD_BITS - bit_count)
+        self._start_view = memoryview(self._starts.data)
+        self._bucket_shift = _HEAD_BITS - bucket_bit_count
+        self._bitmap = bytearray(1 << bit_count - 3)
+        self._shift = _HEAD_BITS - bit_count
         self._filled = 0
         self._open_bucket = 0
         """Where the last entry went; the start of what comes after it is not known yet."""
@@ -64,7 +85,7 @@ class Run:
     @property
     def byte_count(self) -> int:
         """What the entries take in memory."""
-        return self._rows.nbytes + self._middles.nbytes + self._starts.nbytes + self._bitmap.nbytes
+        return self._rows.nbytes + self._middles.nbytes + self._starts.nbytes + len(self._bitmap)
 
     @property
     def is_full(self) -> bool:
@@ -88,12 +109,13 @@ class Run:
         begin, end = self._filled, self._filled + len(heads)
         rows.take(order, axis=0, out=self._rows[begin:end], mode="clip")  # checking each place would take a copy
         self._middles[begin:end] = heads.astype(np.uint32)
-        self._index((heads >> self._bucket_shift).astype(np.int64), begin)
-        slots = heads >> self._shift
+        self._index((heads >> np.uint64(self._bucket_shift)).astype(np.int64), begin)
+        slots = heads >> np.uint64(self._shift)
         first_byte, last_byte = int(slots[0]) >> 3, int(slots[-1]) >> 3
         bits = np.zeros((last_byte + 1 - first_byte) * 8, dtype=np.bool_)
         bits[slots - np.uint64(first_byte * 8)] = True
-        self._bitmap[first_byte : last_byte + 1] |= np.packbits(bits, bitorder="little")
+        bitmap = np.frombuffer(self._bitmap, dtype=np.uint8)[first_byte : last_byte + 1]
+        bitmap |= np.packbits(bits, bitorder="little")
         self._filled = end
 
     def _index(self, buckets: NDArray[np.int64], begin: int) -> None:
@@ -108,7 +130,7 @@ class Run:
     @property
     def _first_starts(self) -> NDArray[np.uint32]:
         """Where the entries with each first byte start, and where the last ones end."""
-        return self._starts[:: 1 << _HEAD_BITS - _FIRST_BITS - int(self._bucket_shift)]
+        return self._starts[:: 1 << _HEAD_BITS - _FIRST_BITS - self._bucket_shift]
 
     def part(self, begin: int, end: int) -> tuple[Heads, Rows]:
         """Entries from one place to another."""
@@ -123,48 +145,33 @@ class Run:
 
     def place_after(self, head: int) -> int:
         """Where the entries up to this head end, itself included."""
-        bucket = head >> int(self._bucket_shift)
+        bucket = head >> self._bucket_shift
         low, high = int(self._starts[bucket]), int(self._starts[bucket + 1])
         return low + int(np.searchsorted(self._middles[low:high], np.uint32(head & 0xFFFFFFFF), side="right"))
 
-    def find(self, heads: Heads, order: NDArray[np.intp], ids: Sequence[bytes], found: dict[int, Seen]) -> None:
-        """Looks sorted heads up, which are those of `ids` in this order; notes the latest decision for the place in
-        `ids` of each that is here."""
-        slots = heads >> self._shift
-        bits = self._bitmap[slots >> np.uint64(3)] >> (slots & np.uint64(7)).astype(np.uint8)
-        likely = np.nonzero(bits & 1)[0]
-        if not len(likely):
-            return
-        wanted = heads[likely]
-        places, ends = self._places(wanted)
-        here = places < ends
-        here[here] = self._middles[places[here]] == wanted[here].astype(np.uint32)
-        asked = order[likely[here]].tolist()
-        for index, place, end in zip(asked, places[here].tolist(), ends[here].tolist(), strict=True):
-            self._compare(index, place, end, ids[index][-REST_BYTES:], found)
+    def find(self, heads: list[int], ids: list[bytes], answers: list[Seen | None]) -> None:
+        """Looks `ids` up by their heads; puts what is here in its place among the answers, unless that is later."""
+        bitmap, shift = self._bitmap, self._shift
+        for index, head in enumerate(heads):
+            slot = head >> shift
+            if bitmap[slot >> 3] >> (slot & 7) & 1:
+                seen = self._seen(head, ids[index])
+                if seen is not None:
+                    answers[index] = max(seen, answers[index] or seen)
 
-    def _places(self, heads: Heads) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the first entry with each head stands or would stand, and where those of its bucket end."""
-        buckets = (heads >> self._bucket_shift).astype(np.int64)
-        middles = heads.astype(np.uint32)
-        places, ends = self._starts[buckets].astype(np.int64), self._starts[buckets + 1].astype(np.int64)
-        step = 1 << int((ends - places).max()).bit_length()
-        while step := step >> 1:
-            probes = places + (step - 1)
-            is_before = (probes < ends) & (self._middles.take(probes, mode="clip") < middles)
-            places += step * is_before
-        return places, ends
-
-    def _compare(self, index: int, place: int, end: int, rest: bytes, found: dict[int, Seen]) -> None:
-        """Goes through the entries with this head from the first one on."""
-        middle = self._middles[place]
-        while place < end and self._middles[place] == middle:
+    def _seen(self, head: int, digest: bytes) -> Seen | None:
+        """The latest decision about an id, if it is here."""
+        bucket, middle, rest = head >> self._bucket_shift, head & 0xFFFFFFFF, digest[HEAD_BYTES:]
+        middles, starts, latest = self._middle_view, self._start_view, None
+        end = starts[bucket + 1]
+        place = bisect_left(middles, middle, starts[bucket], end)
+        while place < end and middles[place] == middle:
             row = self._rows[place].tobytes()
             if row.startswith(rest):
-                now_ms = self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little")
-                seen = (now_ms, row[_CONTENT_AT:_NOW_AT])
-                found[index] = max(seen, found.get(index, seen))
+                seen = (self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little"), row[_CONTENT_AT:_NOW_AT])
+                latest = seen if latest is None else max(seen, latest)
             place += 1
+        return latest
 
 
 class Merge:
