@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
-from pipeline.debit.seen_runs import CONTENT_BYTES, HEAD_BYTES, ID_BYTES, Merge, Run, Seen, runs_of
+from pipeline.debit.seen_runs import CONTENT_BYTES, HEAD_BYTES, ID, ID_BYTES, Merge, Run, Seen, heads_of, runs_of
 
 __all__ = ["Seen", "SeenCalls", "call_digests", "command_digests", "pack"]
 
@@ -24,6 +24,8 @@ RECENT_COUNT_MAX = 4_096
 """Entries in the dict: about 1 MB. A larger one saves merges, a smaller one memory."""
 MERGED_AT_ONCE = 16_384
 """Entries that one piece of a merge moves: about 5 ms."""
+MANY_IDS = 400
+"""From here on a look-up of all at once takes less than one by one."""
 # Arrays of about one size that become one. An entry is moved once for each power of it in a day's count, and a look-up
 # asks at most one less than this of each size.
 _ALIKE_COUNT = 4
@@ -85,10 +87,14 @@ class SeenCalls:
         ids = [each or _NO_ID for each in ids]
         recent = self._recent.get
         answers = [recent(each) for each in ids]
-        if self._runs:
+        if len(ids) < MANY_IDS:
             heads = [int.from_bytes(each[:HEAD_BYTES], "big") for each in ids]
             for run in self._runs:
-                run.find(heads, ids, answers)
+                run.find_few(heads, ids, answers)
+        else:
+            all_heads = heads_of(np.frombuffer(b"".join(ids), dtype=ID))
+            for run in self._runs:
+                run.find_many(all_heads, ids, answers)
         return answers
 
     def add(self, entries: Mapping[bytes, Seen]) -> None:

@@ -44,8 +44,8 @@ class Run:
     """Entries of one UTC day, sorted by the heads of their ids. Made empty, and filled in rising order.
 
     A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a search
-    waits for memory at each step. Look-ups go id by id: a slice may be of twenty calls, and NumPy takes longer to begin
-    with them than they take.
+    waits for memory at each step. A slice may be of twenty calls or of two thousand: few ids are looked up one by one,
+    because NumPy takes longer to begin with them than they take, and many at once, which takes a quarter of that.
     """
 
     __slots__ = (
@@ -149,29 +149,44 @@ class Run:
         low, high = int(self._starts[bucket]), int(self._starts[bucket + 1])
         return low + int(np.searchsorted(self._middles[low:high], np.uint32(head & 0xFFFFFFFF), side="right"))
 
-    def find(self, heads: list[int], ids: list[bytes], answers: list[Seen | None]) -> None:
+    def find_few(self, heads: list[int], ids: list[bytes], answers: list[Seen | None]) -> None:
         """Looks `ids` up by their heads; puts what is here in its place among the answers, unless that is later."""
         bitmap, shift = self._bitmap, self._shift
         for index, head in enumerate(heads):
             slot = head >> shift
             if bitmap[slot >> 3] >> (slot & 7) & 1:
-                seen = self._seen(head, ids[index])
-                if seen is not None:
-                    answers[index] = max(seen, answers[index] or seen)
+                self._answer(head, ids[index], answers, index)
 
-    def _seen(self, head: int, digest: bytes) -> Seen | None:
-        """The latest decision about an id, if it is here."""
+    def find_many(self, heads: Heads, ids: list[bytes], answers: list[Seen | None]) -> None:
+        """The same, all at once."""
+        slots = heads >> np.uint64(self._shift)
+        bits = np.frombuffer(self._bitmap, dtype=np.uint8)[slots >> np.uint64(3)]
+        likely = (bits >> (slots & np.uint64(7)).astype(np.uint8) & 1).nonzero()[0]
+        if not len(likely):
+            return
+        heads = heads[likely]
+        buckets, middles = (heads >> np.uint64(self._bucket_shift)).astype(np.int64), heads.astype(np.uint32)
+        places, ends = self._starts[buckets].astype(np.int64), self._starts[buckets + 1].astype(np.int64)
+        step = 1 << int((ends - places).max()).bit_length()
+        while step := step >> 1:
+            probes = places + (step - 1)
+            is_before = (probes < ends) & (self._middles.take(probes, mode="clip") < middles)
+            places += step * is_before
+        for index in likely[(places < ends) & (self._middles.take(places, mode="clip") == middles)].tolist():
+            self._answer(int.from_bytes(ids[index][:HEAD_BYTES], "big"), ids[index], answers, index)
+
+    def _answer(self, head: int, digest: bytes, answers: list[Seen | None], index: int) -> None:
+        """Puts the latest decision about an id in its place, if it is here."""
         bucket, middle, rest = head >> self._bucket_shift, head & 0xFFFFFFFF, digest[HEAD_BYTES:]
-        middles, starts, latest = self._middle_view, self._start_view, None
+        middles, starts = self._middle_view, self._start_view
         end = starts[bucket + 1]
         place = bisect_left(middles, middle, starts[bucket], end)
         while place < end and middles[place] == middle:
             row = self._rows[place].tobytes()
             if row.startswith(rest):
                 seen = (self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little"), row[_CONTENT_AT:_NOW_AT])
-                latest = seen if latest is None else max(seen, latest)
+                answers[index] = max(seen, answers[index] or seen)
             place += 1
-        return latest
 
 
 class Merge:

@@ -206,12 +206,13 @@ def test_arrays_find_what_a_dict_would_find(data: st.DataObject):
     kept = data.draw(st.dictionaries(ids, st.integers(0, 3 * DAY_MS), min_size=1, max_size=60))
     asked = [*kept, *data.draw(st.lists(ids, max_size=20))]
     expected = {each: (START_MS + now_ms, each[:8]) for each, now_ms in kept.items()}
-    memory = SeenCalls(30 * DAY_MS)
-    with mock.patch.multiple(seen_module, RECENT_COUNT_MAX=7, MERGED_AT_ONCE=data.draw(st.integers(1, 30))):
+    memory, many = SeenCalls(30 * DAY_MS), data.draw(st.sampled_from([1, 400]))
+    sizes = {"RECENT_COUNT_MAX": 7, "MERGED_AT_ONCE": data.draw(st.integers(1, 30)), "MANY_IDS": many}
+    with mock.patch.multiple(seen_module, **sizes):
         for each, seen in expected.items():
             memory.add({each: seen})
             assert memory.look_up([each]) == [seen]
-    assert memory.look_up(asked) == [expected.get(each) for each in asked]
+        assert memory.look_up(asked) == [expected.get(each) for each in asked]
     assert len(memory) == len(expected)
 
 
@@ -222,7 +223,11 @@ def test_whatever_is_added_loaded_and_forgotten_a_dict_agrees(data: st.DataObjec
     is inside the window is found with its latest decision."""
     ids = st.integers(0, 40).map(lambda number: bytes([number % 3]) + bytes(4) + number.to_bytes(7, "big"))
     memory, expected, now_ms = SeenCalls(3 * DAY_MS), {}, START_MS
-    sizes = {"RECENT_COUNT_MAX": data.draw(st.integers(1, 9)), "MERGED_AT_ONCE": data.draw(st.integers(1, 12))}
+    sizes = {
+        "RECENT_COUNT_MAX": data.draw(st.integers(1, 9)),
+        "MERGED_AT_ONCE": data.draw(st.integers(1, 12)),
+        "MANY_IDS": data.draw(st.sampled_from([1, 400])),
+    }
     with mock.patch.multiple(seen_module, **sizes):
         is_loading = data.draw(st.booleans())
         for _ in range(data.draw(st.integers(1, 40))):
