@@ -172,7 +172,7 @@ class Run:
             probes = places + (step - 1)
             is_before = (probes < ends) & (self._middles.take(probes, mode="clip") < middles)
             places += step * is_before
-        for index in likely[(places < ends) & (self._middles.take(places, mode="clip") == middles)].tolist():
+        for index in likely[self._middles.take(places, mode="clip") == middles].tolist():
             self._answer(int.from_bytes(ids[index][:HEAD_BYTES], "big"), ids[index], answers, index)
 
     def _answer(self, head: int, digest: bytes, answers: list[Seen | None], index: int) -> None:
