@@ -187,7 +187,7 @@ def test_old_days_go_although_hardly_anything_comes(small_runs):
 
 def test_old_days_go_during_a_restore_too(monkeypatch: pytest.MonkeyPatch):
     """It reads on from where the window began, and the days that end on the way are not to wait for the next array."""
-    monkeypatch.setattr(seen_module, "MERGED_AT_ONCE", 100)
+    monkeypatch.setattr(seen_module, "LOADED_AT_ONCE", 100)
     memory = SeenCalls(DAY_MS)
     memory.load(pack(entries(range(100), START_MS)))
     assert memory.settled_bytes
@@ -226,6 +226,7 @@ def test_whatever_is_added_loaded_and_forgotten_a_dict_agrees(data: st.DataObjec
     sizes = {
         "RECENT_COUNT_MAX": data.draw(st.integers(1, 9)),
         "MERGED_AT_ONCE": data.draw(st.integers(1, 12)),
+        "LOADED_AT_ONCE": data.draw(st.integers(1, 12)),
         "MANY_IDS": data.draw(st.sampled_from([1, 400])),
     }
     with mock.patch.multiple(seen_module, **sizes):
