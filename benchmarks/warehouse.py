@@ -336,6 +336,9 @@ def main() -> None:
                 store_many(store, given.stored)
                 if "ask" in parts:
                     results[f"ask, {engine}"] = ask(store)
+                if "excel" in parts and engine == "chdb":
+                    results["Excel, chdb, folder open in another process"] = shared = excel(urls[engine], root)
+                    say(f"Excel, chdb, folder open in another process: {shared}")
                 store.close()
                 if "excel" in parts:
                     results[f"Excel, {engine}"] = excel(urls[engine], root)
