@@ -1,13 +1,15 @@
 """CDRs through the worker, a naive Faust agent and a floor, on one Apache Kafka in one run.
 
     python benchmarks/stream.py [--calls 200000] [--tenants 10000] [--contenders worker,floor,floor_ours,naive,quix]
+                                [--rounds 1]
 
 worker: `pstn worker --roles ledger`, full records, exactly once. naive: a Faust agent that takes one event at a time,
 keeps balances in an `app.Table` and sends with `topic.send` (at-least-once, a tenth of the calls, simple rating).
 floor: plain aiokafka and fastavro that reads, decodes, encodes a rated call and writes batches, and decides nothing;
 floor_ours: the same with the product's own codec. quix: Quix Streams, exactly-once, simple rating; it needs
 `make .venv-quix/installed`.
-Each is a process of its own; CPU is that process's, from its first to its last record. The last line is JSON.
+Each is a process of its own; CPU is that process's, from its first to its last record. With several rounds the
+contenders take turns, and each has its best round: a shared machine only ever makes one slower. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -209,22 +211,27 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--tenants", type=int, default=10_000)
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="the worker runs first, always")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of all contenders; the best of each counts")
     options = parser.parse_args()
     names = ["worker", *(name for name in CONTENDERS[1:] if name in options.contenders.split(","))]
     if "quix" in names and not QUIX_PYTHON.exists():
         parser.error("Quix Streams is not installed: type `make .venv-quix/installed`, or leave it out by --contenders")
     figures: dict[str, dict[str, float]] = {}
     with KafkaNode() as node:
-        settings = prepare(node.bootstrap, "bench.")
-        for name in names:
-            with console.status(name):
-                figures[name] = run_contender(name, settings, options.calls, options.tenants)
+        for number in range(options.rounds):
+            settings = prepare(node.bootstrap, f"bench{number}.")
+            for name in names:
+                with console.status(name):
+                    found = run_contender(name, settings, options.calls, options.tenants)
+                console.print(number, name, {key: round(value, 1) for key, value in found.items()}, soft_wrap=True)
+                figures[name] = min(found, figures.get(name, found), key=lambda each: each["cpu_us"])
     table = Table("contender", "records/s", "CPU us a record", "memory MiB")
     for name, found in figures.items():
         table.add_row(name, f"{found['records_s']:,.0f}", f"{found['cpu_us']:.1f}", f"{found['rss_mib']:.0f}")
     console.print(table)
     rounded = {name: {key: round(value, 1) for key, value in found.items()} for name, found in figures.items()}
-    print(json.dumps({"calls": options.calls, "tenants": options.tenants, **rounded, **ratios_of(figures)}))
+    given = {"calls": options.calls, "tenants": options.tenants, "rounds": options.rounds}
+    print(json.dumps({**given, **rounded, **ratios_of(figures)}))
 
 
 if __name__ == "__main__":
