@@ -234,7 +234,7 @@ def settle_collector() -> None:
     """As the worker does after a restore (`pipeline/app.py`)."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 10, 20)
+    gc.set_threshold(1_000_000, 10, 20)
 
 
 def rss_mib() -> float:
