@@ -3,11 +3,12 @@
     python benchmarks/rate.py [--calls 40000] [--quick] [--series pure,tenants,prefixes,seen,file,memory]
 
 Each line is a process of its own, so that none inherits the other's caches. The calls of a slice of 2,000 are decoded
-before its clock starts; then it goes through `Ledger.apply` and `Ledger.adopt`. A figure is the median of the slices
-after a warm-up. Ratios are of the same in turns of a plain loop timed beside each slice, because a shared machine is
-not equally fast all the time. The cyclic collector is set as the worker sets it. Tenants are drawn like 1/rank (most
-calls belong to few), or evenly where it is said so; numbers like 1/rank from 3,000 destinations of the deck, their last
-digits at random, so that hardly a number is called twice, or (few numbers) from 5,000. The last line is JSON.
+before its clock starts; then it goes through `Ledger.apply`, which hands out its decisions as it does to the worker,
+and `Ledger.adopt`. A figure is the median of the slices after a warm-up. Ratios are of the same in turns of a plain
+loop timed beside each slice, because a shared machine is not equally fast all the time. The cyclic collector is set
+as the worker sets it. Tenants are drawn like 1/rank (most calls belong to few), or evenly where it is said so;
+numbers like 1/rank from 3,000 destinations of the deck, their last digits at random, so that hardly a number is
+called twice, or (few numbers) from 5,000. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from pipeline.charge.tables_io import load_tables
 from pipeline.charge.tariff import Deck, RateRow, Tariff
 from pipeline.debit.ledger import Ledger, read
 from pipeline.debit.seen import CONTENT_BYTES, ID_BYTES
-from pipeline.debit.slices import Read
+from pipeline.debit.slices import Applied, Read
 from pipeline.debit.stored import encode_account, encode_user
 
 TARIFF = "acs_proxy_usd"
@@ -186,12 +187,14 @@ class World:
         for partition, inputs in slices:
             ledger = self.ledgers[partition]
             started = time.process_time()
-            decided = ledger.apply(inputs)
-            ledger.adopt(decided)
+            ledger.adopt(ledger.apply(inputs, self._note))
             costs.append((time.process_time() - started) * 1e6 / len(inputs))
             self.turns.append(costs[-1] * 1_000 / loop_ns())
-            self.outcomes.update(applied.call.outcome for applied in decided.applied if applied.call is not None)
         return costs
+
+    def _note(self, decided: list[Applied]) -> None:
+        """Takes decisions as they are made, in place of the worker, which encodes them."""
+        self.outcomes.update([applied.call.outcome for applied in decided if applied.call is not None])
 
 
 def with_prefixes(tables: Tables, count: int, rng: random.Random) -> Tables:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterable
 
 from pipeline.debit.partition_io import Decided, Decision
-from pipeline.emit.encode import encode_slice
+from pipeline.emit.encode import Outputs
 
 
 async def rate(decisions: AsyncIterable[Decision]) -> None:
@@ -16,9 +16,10 @@ async def rate(decisions: AsyncIterable[Decision]) -> None:
             continue
         try:
             started_s = time.thread_time()
-            decided = decision.ledger.apply_slice(decision.records)
-            outputs = encode_slice(decided)
-            decided = decided._replace(applied=[])  # encoded: it would take 5 kB a record until the commit
+            outputs = Outputs()
+            # Encoded as they are decided: kept until the commit they would take 5 kB a record.
+            decided = decision.ledger.apply_slice(decision.records, outputs.add)
+            outputs.close(decided)
             decision.answer.set_result(Decided(decided, outputs, time.thread_time() - started_s))
         except Exception as error:
             decision.answer.set_exception(error)

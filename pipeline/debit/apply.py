@@ -33,7 +33,7 @@ _LOOKS_UP_USER: Final = frozenset(name for name, call_type in CALL_TYPES.items()
 
 
 class SliceWork:
-    """Decides one slice. Used once: `decide`."""
+    """Decides one slice: `decide` for one run of records after the other, then `end`."""
 
     def __init__(
         self,
@@ -58,36 +58,41 @@ class SliceWork:
         self._ledger_epoch = start.ledger_epoch
         self._applied_seq = start.applied_seq
         self._latest_ms = start.latest_ms
+        self._now_ms = start.latest_ms
+        self._next_cdrs = start.next_offset_cdrs
+        self._next_commands = start.next_offset_commands
         self._seen_now: dict[bytes, Seen] = {}
 
-    def decide(self, inputs: Sequence[Read], seen_before: Sequence[Seen | None]) -> Slice:
-        """`seen_before`: for each input what is remembered of its id."""
+    def decide(self, inputs: Sequence[Read], seen_before: Sequence[Seen | None]) -> list[Applied]:
+        """`seen_before`: for each input what is remembered of its id from former slices."""
         applied: list[Applied] = []
-        next_cdrs, next_commands = self._start.next_offset_cdrs, self._start.next_offset_commands
-        now_ms = self._latest_ms
         for read, seen in zip(inputs, seen_before, strict=True):
             record, content = read.record, read.content
-            now_ms = record.now_ms
+            self._now_ms = now_ms = record.now_ms
             self._applied_seq += 1
             if self._applied_seq == 1:
                 self._ledger_epoch = now_ms
             self._latest_ms = max(self._latest_ms, now_ms)
             if record.is_command:
-                next_commands = record.offset + 1
+                self._next_commands = record.offset + 1
             else:
-                next_cdrs = record.offset + 1
+                self._next_cdrs = record.offset + 1
             if isinstance(content, Cdr):
                 applied.append(self._call(read, content, seen))
             elif isinstance(content, Command):
                 applied.append(self._command(read, content, seen))
             else:
                 applied.append(self._reject(record, content))
+        return applied
+
+    def end(self, applied: list[Applied]) -> Slice:
+        """The slice, once all of its records are decided; raises InvariantBroken when its books do not balance."""
         self._books.check()
         standing = self._start._replace(
             ledger_epoch=self._ledger_epoch,
             applied_seq=self._applied_seq,
-            next_offset_cdrs=next_cdrs,
-            next_offset_commands=next_commands,
+            next_offset_cdrs=self._next_cdrs,
+            next_offset_commands=self._next_commands,
             latest_ms=self._latest_ms,
         )
         changed = self._books.changed
@@ -98,7 +103,7 @@ class SliceWork:
             standing,
             self._partition,
             self._partition_count,
-            now_ms,
+            self._now_ms,
             self._start.applied_seq,
         )
 

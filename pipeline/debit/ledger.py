@@ -6,7 +6,9 @@ transaction is known to be committed. Any slicing of the same input gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.make import maker
@@ -21,11 +23,14 @@ from pipeline.debit.apply import SliceWork
 from pipeline.debit.books import Books, State
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.seen import SeenCalls, call_digests, command_digests
-from pipeline.debit.slices import Read, Slice, Standing
+from pipeline.debit.slices import Applied, Read, Slice, Standing
 
 __all__ = ["Ledger", "Read", "Slice"]
 
 _make_read = maker(Read)
+RUN_RECORDS: Final = 128
+"""Records that are read, decided and handed out together. What a run makes stays in the processor's cache until it is
+let go; that of a whole slice does not fit there."""
 CLOCK_BACK_MS_MAX = MS_PER_DAY
 """How far `now` may go backwards without an id inside the window being forgotten. A broker's clock: seconds."""
 
@@ -75,12 +80,15 @@ class Ledger:
             checkpoint.initialised_at,
         )
 
-    def apply_slice(self, records: Sequence[InputRecord]) -> Slice:
-        """Decides records in their order. Raises InvariantBroken and nothing else, whatever the records hold."""
-        return self.apply([read(record) for record in records])
+    def apply_slice(self, records: Sequence[InputRecord], take: Callable[[list[Applied]], None] | None = None) -> Slice:
+        """Decides records in their order. Raises InvariantBroken and nothing else, whatever the records hold.
 
-    def apply(self, inputs: Sequence[Read]) -> Slice:
-        """The same for records that are read already."""
+        `take` is given what they gave rise to, a run of them at a time; without it the slice holds it all.
+        """
+        return self.apply(map(read, records), take)
+
+    def apply(self, inputs: Iterable[Read], take: Callable[[list[Applied]], None] | None = None) -> Slice:
+        """The same for records that are read already, or will be as they are asked for."""
         work = SliceWork(
             partition=self.partition,
             partition_count=self.partition_count,
@@ -91,7 +99,12 @@ class Ledger:
             kept_ms=self._kept_ms,
             start=self.standing,
         )
-        return work.decide(inputs, self.seen.look_up([each.id for each in inputs]))
+        applied: list[Applied] = []
+        take = take or applied.extend
+        reads = iter(inputs)
+        while run := list(islice(reads, RUN_RECORDS)):
+            take(work.decide(run, self.seen.look_up([each.id for each in run])))
+        return work.end(applied)
 
     def adopt(self, decided: Slice) -> None:
         """Makes a slice the committed truth: one that was decided on this very state, and only once."""

@@ -83,6 +83,7 @@ class Slice(NamedTuple):
     """The decisions about some records, in their order, and the state after them."""
 
     applied: list[Applied]
+    """Empty when somebody has taken them as they were decided."""
     changed: dict[bytes, Stored | None]
     """Records of the credit table by key; None: dropped."""
     seen: dict[bytes, Seen]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.base.avro import codec
@@ -13,7 +13,7 @@ from pipeline.base.record import FORWARDED_FROM
 from pipeline.base.topics import ACCOUNT_EVENTS, CDRS, COMMANDS, CREDIT_TABLE, RATED_CALLS, REJECTED, SEEN_CALLS
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.seen import pack
-from pipeline.debit.slices import Forwarded, Slice
+from pipeline.debit.slices import Applied, Forwarded, Slice
 from pipeline.debit.stored import encode_stored
 
 Entry = tuple[bytes | None, bytes | None, int]
@@ -23,19 +23,57 @@ Message = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes]]]
 CDR_FIELD_COUNT = 14
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outputs:
-    """The messages of one slice by topic; `credit_table` ends with the checkpoint."""
+    """The messages of one slice by topic, in the order in which its records were applied."""
 
-    rated_calls: list[Entry]
-    account_events: list[Entry]
-    rejected: list[Entry]
-    credit_table: list[Entry]
-    seen_calls: list[Entry]
-    forwarded: list[Forwarded]
-    outcome_counts: Counter[str]
-    reason_counts: Counter[str]
-    kind_counts: Counter[str]
+    rated_calls: list[Entry] = field(default_factory=list)
+    account_events: list[Entry] = field(default_factory=list)
+    rejected: list[Entry] = field(default_factory=list)
+    credit_table: list[Entry] = field(default_factory=list)
+    """Ends with the checkpoint."""
+    seen_calls: list[Entry] = field(default_factory=list)
+    forwarded: list[Forwarded] = field(default_factory=list)
+    outcome_counts: Counter[str] = field(default_factory=Counter)
+    reason_counts: Counter[str] = field(default_factory=Counter)
+    kind_counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, applied: Sequence[Applied]) -> None:
+        """What the next records of the slice gave rise to."""
+        rated_codec, event_codec = codec("rated_call"), codec("account_event")
+        entry_codec, rejected_codec = codec("ledger_entry"), codec("rejected")
+        outcomes: list[str] = []
+        for each in applied:
+            call = each.call
+            if call is not None:
+                value = rated_codec.encode_tail(each.cdr_body, call.values_after_cdr(), CDR_FIELD_COUNT)
+                self.rated_calls.append((call.cdr.tenant_id.encode(), value, call.record.now_ms))
+                outcomes.append(call.outcome)
+            for entry in each.booked:
+                value = entry_codec.encode_values(entry.values())
+                self.account_events.append((entry.tenant_id.encode(), value, entry.record.now_ms))
+            for event in each.events:
+                value = event_codec.encode_values(event)
+                self.account_events.append((event.tenant_id.encode(), value, event.occurred_at))
+                self.kind_counts[event.kind] += 1
+            refused = each.rejected
+            if refused is not None:
+                key = None if refused.tenant_id is None else refused.tenant_id.encode()
+                self.rejected.append((key, rejected_codec.encode_values(refused), refused.received_at))
+                self.reason_counts[refused.reason] += 1
+            if each.forward is not None:
+                self.forwarded.append(each.forward)
+        self.outcome_counts.update(outcomes)
+
+    def close(self, decided: Slice) -> None:
+        """The state after the slice, once all of its records were added."""
+        now_ms = decided.now_ms
+        self.credit_table += [
+            (key, None if record is None else encode_stored(record), now_ms) for key, record in decided.changed.items()
+        ]
+        self.credit_table.append((CHECKPOINT_KEY, _checkpoint(decided), now_ms))
+        if decided.seen:
+            self.seen_calls.append((CHECKPOINT_KEY, pack(decided.seen), now_ms))
 
     def by_partition(self, prefix: str, partition: int) -> dict[tuple[str, int], Iterable[Message]]:
         """The messages by (full topic name, partition)."""
@@ -71,49 +109,11 @@ class Outputs:
 
 
 def encode_slice(decided: Slice) -> Outputs:
-    """Every message of a slice, in the order in which its records were applied."""
-    rated_codec, event_codec = codec("rated_call"), codec("account_event")
-    entry_codec, rejected_codec = codec("ledger_entry"), codec("rejected")
-    rated_calls: list[Entry] = []
-    account_events: list[Entry] = []
-    rejected: list[Entry] = []
-    forwarded: list[Forwarded] = []
-    outcomes: list[str] = []
-    for applied in decided.applied:
-        call = applied.call
-        if call is not None:
-            value = rated_codec.encode_tail(applied.cdr_body, call.values_after_cdr(), CDR_FIELD_COUNT)
-            rated_calls.append((call.cdr.tenant_id.encode(), value, call.record.now_ms))
-            outcomes.append(call.outcome)
-        account_events += [
-            (entry.tenant_id.encode(), entry_codec.encode_values(entry.values()), entry.record.now_ms)
-            for entry in applied.booked
-        ]
-        account_events += [
-            (event.tenant_id.encode(), event_codec.encode_values(event), event.occurred_at) for event in applied.events
-        ]
-        if applied.rejected is not None:
-            refused = applied.rejected
-            key = None if refused.tenant_id is None else refused.tenant_id.encode()
-            rejected.append((key, rejected_codec.encode_values(refused), refused.received_at))
-        if applied.forward is not None:
-            forwarded.append(applied.forward)
-    now_ms = decided.now_ms
-    credit_table: list[Entry] = [
-        (key, None if record is None else encode_stored(record), now_ms) for key, record in decided.changed.items()
-    ]
-    credit_table.append((CHECKPOINT_KEY, _checkpoint(decided), now_ms))
-    return Outputs(
-        rated_calls,
-        account_events,
-        rejected,
-        credit_table,
-        [(CHECKPOINT_KEY, pack(decided.seen), now_ms)] if decided.seen else [],
-        forwarded,
-        Counter(outcomes),
-        Counter(applied.rejected.reason for applied in decided.applied if applied.rejected is not None),
-        Counter(event.kind for applied in decided.applied for event in applied.events),
-    )
+    """Every message of a slice that holds all that its records gave rise to."""
+    outputs = Outputs()
+    outputs.add(decided.applied)
+    outputs.close(decided)
+    return outputs
 
 
 def _messages(entries: Sequence[Entry]) -> Iterator[Message]:

@@ -16,7 +16,8 @@ from pipeline.cdr.command import Command, encode_command
 from pipeline.debit.account import Account, Stored, User
 from pipeline.debit.books import Books, State
 from pipeline.debit.checkpoint import Checkpoint
-from pipeline.debit.ledger import Ledger
+from pipeline.debit.ledger import RUN_RECORDS, Ledger
+from pipeline.debit.slices import Applied
 from pipeline.debit.statement import account_lines
 from pipeline.debit.stored import encode_account, encode_month, encode_user
 from pipeline.emit.encode import Outputs, encode_slice
@@ -188,6 +189,24 @@ def test_a_ledger_restored_from_its_topics_goes_on_as_if_it_had_never_stopped(se
     )
     assert said(run(restored, records[half:], [20])) == said(run(first, records[half:], [20]))
     assert list(account_lines(restored.state)) == list(account_lines(first.state))
+
+
+def test_what_is_taken_as_it_is_decided_is_what_the_whole_slice_holds():
+    """The worker encodes each run of records before the next one is decided."""
+    records = busy_stream(7)
+    assert len(records) > 2 * RUN_RECORDS
+    runs: list[int] = []
+    outputs = Outputs()
+
+    def take(applied: list[Applied]) -> None:
+        runs.append(len(applied))
+        outputs.add(applied)
+
+    decided = ledger().apply_slice(records, take)
+    outputs.close(decided)
+    assert decided.applied == []
+    assert runs == [RUN_RECORDS] * (len(records) // RUN_RECORDS) + [len(records) % RUN_RECORDS]
+    assert outputs == encode_slice(ledger().apply_slice(records))
 
 
 def test_a_slice_that_is_not_adopted_changes_nothing():
