@@ -1,6 +1,7 @@
 """The books of a partition as committed, and the working copy on which a slice is decided.
 
-Committed records stay encoded until they are touched first, and are encoded again when many others were touched since.
+Committed records are kept encoded; those that were touched last are decoded besides, and what a slice has changed is
+encoded again when many others were touched since.
 A slice never changes a committed object: what it is about to change it copies once (`Books.own_...`), what it drops
 becomes None. The copies take effect by `State.adopt`, or never.
 """
@@ -47,6 +48,7 @@ class State:
     def __init__(self, decoded_count_max: int = DECODED_COUNT_MAX) -> None:
         self._decoded_count_max = decoded_count_max
         self._encoded: dict[bytes, bytes] = {}
+        """By key. What is decoded stands before it: there the bytes may be of a former state, or not be yet."""
         self._accounts: dict[str, Account] = {}
         self._users: dict[_Pair, User] = {}
         self._months: dict[_Pair, MonthPools] = {}
@@ -55,7 +57,12 @@ class State:
     @property
     def record_count(self) -> int:
         """Records held, however they are held."""
-        return len(self._encoded) + len(self._accounts) + len(self._users) + len(self._months)
+        return len(self._encoded) + sum([record.key not in self._encoded for record in self._decoded()])
+
+    def _decoded(self) -> Iterator[Account | User | MonthPools]:
+        yield from self._accounts.values()
+        yield from self._users.values()
+        yield from self._months.values()
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Takes one record of the credit table; None: it was dropped. Later records of a key replace earlier ones."""
@@ -76,17 +83,17 @@ class State:
 
     def entries(self) -> Iterator[tuple[str, bytes | Stored]]:
         """Every record with its tenant, in no order, as it is held: encoded or not."""
+        decoded = {record.key: record for record in self._decoded()}
+        yield from ((record.tenant_id, record) for record in decoded.values())
         for key, value in self._encoded.items():
-            yield unquote(key.partition(b"/")[0].decode()), value
-        yield from self._accounts.items()
-        yield from ((user.tenant_id, user) for user in self._users.values())
-        yield from ((month.tenant_id, month) for month in self._months.values())
+            if key not in decoded:
+                yield unquote(key.partition(b"/")[0].decode()), value
 
     def account(self, tenant_id: str) -> Account | None:
         account = self._accounts.get(tenant_id)
         if account is None:
             key = account_key(tenant_id)
-            value = self._encoded.pop(key, None)
+            value = self._encoded.get(key)
             if value is not None:
                 account = decode_account(value)
                 account.key, account.message = key, value
@@ -101,7 +108,7 @@ class State:
         if user is None:
             tenant_id, user_id = names
             key = user_key(tenant_id, user_id)
-            value = self._encoded.pop(key, None)
+            value = self._encoded.get(key)
             if value is not None:
                 user = decode_user(value)
                 user.key, user.message = key, value
@@ -113,7 +120,7 @@ class State:
     def month(self, tenant_id: str, month: str) -> MonthPools | None:
         pools = self._months.get((tenant_id, month))
         if pools is None:
-            value = self._encoded.pop(part_key(tenant_id, MONTH_PART, month), None)
+            value = self._encoded.get(part_key(tenant_id, MONTH_PART, month))
             if value is not None:
                 pools = decode_month(value)
                 pools.message = value
