@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 FORWARDED_FROM = "forwarded-from"
 """Header of a record that was passed on to its tenant's partition; a second hop is a reject."""
@@ -19,6 +19,12 @@ class InputRecord(NamedTuple):
     now_ms: int
     value: bytes
     forwarded_from: str | None = None
+
+
+Message = tuple[bytes | None, bytes | None, int, list[tuple[str, bytes]]]
+"""To be written: key, value (None: a tombstone), timestamp in ms, headers."""
+NO_HEADERS: Final[list[tuple[str, bytes]]] = []
+"""Of most messages; aiokafka takes headers as a list only. Never changed."""
 
 
 class Position(NamedTuple):

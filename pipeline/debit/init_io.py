@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.kafka_io import KafkaClients, WorkerMustStop, stop_clients
+from pipeline.base.record import NO_HEADERS
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import CDRS, COMMANDS, CREDIT_TABLE
 from pipeline.debit.checkpoint import Checkpoint
@@ -100,5 +101,5 @@ async def _read_checkpoint(clients: KafkaClients, settings: Settings, number: in
 
 
 async def _write(producer: AIOKafkaProducer, settings: Settings, number: int, checkpoint: Checkpoint) -> None:
-    message = (CHECKPOINT_KEY, checkpoint.encode(), checkpoint.initialised_at, ())
+    message = (CHECKPOINT_KEY, checkpoint.encode(), checkpoint.initialised_at, NO_HEADERS)
     await publish(producer, {(settings.topic(CREDIT_TABLE), number): [message]}, timeout_s=30)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.base.avro import codec
 from pipeline.base.ids import CHECKPOINT_KEY
-from pipeline.base.record import FORWARDED_FROM
+from pipeline.base.record import FORWARDED_FROM, NO_HEADERS, Message
 from pipeline.base.topics import ACCOUNT_EVENTS, CDRS, COMMANDS, CREDIT_TABLE, RATED_CALLS, REJECTED, SEEN_CALLS
 from pipeline.debit.checkpoint import Checkpoint
 from pipeline.debit.seen import pack
 from pipeline.debit.slices import Applied, Forwarded, Slice
 from pipeline.debit.stored import encode_stored
 
-Entry = tuple[bytes | None, bytes | None, int]
-"""Key, value (None: a tombstone), timestamp in ms."""
-Message = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes]]]
-"""The same with headers."""
 CDR_FIELD_COUNT = 14
 
 
@@ -27,12 +23,12 @@ CDR_FIELD_COUNT = 14
 class Outputs:
     """The messages of one slice by topic, in the order in which its records were applied."""
 
-    rated_calls: list[Entry] = field(default_factory=list)
-    account_events: list[Entry] = field(default_factory=list)
-    rejected: list[Entry] = field(default_factory=list)
-    credit_table: list[Entry] = field(default_factory=list)
+    rated_calls: list[Message] = field(default_factory=list)
+    account_events: list[Message] = field(default_factory=list)
+    rejected: list[Message] = field(default_factory=list)
+    credit_table: list[Message] = field(default_factory=list)
     """Ends with the checkpoint."""
-    seen_calls: list[Entry] = field(default_factory=list)
+    seen_calls: list[Message] = field(default_factory=list)
     forwarded: list[Forwarded] = field(default_factory=list)
     outcome_counts: Counter[str] = field(default_factory=Counter)
     reason_counts: Counter[str] = field(default_factory=Counter)
@@ -47,19 +43,19 @@ class Outputs:
             call = each.call
             if call is not None:
                 value = rated_codec.encode_tail(each.cdr_body, call.values_after_cdr(), CDR_FIELD_COUNT)
-                self.rated_calls.append((call.cdr.tenant_id.encode(), value, call.record.now_ms))
+                self.rated_calls.append((call.cdr.tenant_id.encode(), value, call.record.now_ms, NO_HEADERS))
                 outcomes.append(call.outcome)
             for entry in each.booked:
                 value = entry_codec.encode_values(entry.values())
-                self.account_events.append((entry.tenant_id.encode(), value, entry.record.now_ms))
+                self.account_events.append((entry.tenant_id.encode(), value, entry.record.now_ms, NO_HEADERS))
             for event in each.events:
                 value = event_codec.encode_values(event)
-                self.account_events.append((event.tenant_id.encode(), value, event.occurred_at))
+                self.account_events.append((event.tenant_id.encode(), value, event.occurred_at, NO_HEADERS))
                 self.kind_counts[event.kind] += 1
             refused = each.rejected
             if refused is not None:
                 key = None if refused.tenant_id is None else refused.tenant_id.encode()
-                self.rejected.append((key, rejected_codec.encode_values(refused), refused.received_at))
+                self.rejected.append((key, rejected_codec.encode_values(refused), refused.received_at, NO_HEADERS))
                 self.reason_counts[refused.reason] += 1
             if each.forward is not None:
                 self.forwarded.append(each.forward)
@@ -69,33 +65,33 @@ class Outputs:
         """The state after the slice, once all of its records were added."""
         now_ms = decided.now_ms
         self.credit_table += [
-            (key, None if record is None else encode_stored(record), now_ms) for key, record in decided.changed.items()
+            (key, None if record is None else encode_stored(record), now_ms, NO_HEADERS)
+            for key, record in decided.changed.items()
         ]
-        self.credit_table.append((CHECKPOINT_KEY, _checkpoint(decided), now_ms))
+        self.credit_table.append((CHECKPOINT_KEY, _checkpoint(decided), now_ms, NO_HEADERS))
         if decided.seen:
-            self.seen_calls.append((CHECKPOINT_KEY, pack(decided.seen), now_ms))
+            self.seen_calls.append((CHECKPOINT_KEY, pack(decided.seen), now_ms, NO_HEADERS))
 
-    def by_partition(self, prefix: str, partition: int) -> dict[tuple[str, int], Iterable[Message]]:
+    def by_partition(self, prefix: str, partition: int) -> dict[tuple[str, int], list[Message]]:
         """The messages by (full topic name, partition)."""
-        messages: dict[tuple[str, int], Iterable[Message]] = {
-            (prefix + topic, partition): _messages(entries)
-            for topic, entries in (
+        messages: dict[tuple[str, int], list[Message]] = {
+            (prefix + topic, partition): messages_of_topic
+            for topic, messages_of_topic in (
                 (RATED_CALLS, self.rated_calls),
                 (ACCOUNT_EVENTS, self.account_events),
                 (REJECTED, self.rejected),
                 (SEEN_CALLS, self.seen_calls),
                 (CREDIT_TABLE, self.credit_table),
             )
-            if entries
+            if messages_of_topic
         }
-        passed_on: dict[tuple[str, int], list[Message]] = {}
         for forward in self.forwarded:
             record = forward.record
             topic = prefix + (COMMANDS if record.is_command else CDRS)
             headers = [(FORWARDED_FROM, str(record.partition).encode())]
             message = (forward.tenant_id.encode(), record.value, record.now_ms, headers)
-            passed_on.setdefault((topic, forward.target_partition), []).append(message)
-        return messages | passed_on
+            messages.setdefault((topic, forward.target_partition), []).append(message)
+        return messages
 
     def count(self, metrics: Any) -> None:  # the module metrics_io, which pure code may not import
         """Adds the slice to the worker's counters."""
@@ -114,11 +110,6 @@ def encode_slice(decided: Slice) -> Outputs:
     outputs.add(decided.applied)
     outputs.close(decided)
     return outputs
-
-
-def _messages(entries: Sequence[Entry]) -> Iterator[Message]:
-    for key, value, timestamp_ms in entries:
-        yield key, value, timestamp_ms, ()
 
 
 def _checkpoint(decided: Slice) -> bytes:

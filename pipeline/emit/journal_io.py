@@ -19,7 +19,7 @@ from pipeline.base.ids import CHECKPOINT_KEY
 from pipeline.base.kafka_io import KafkaClients, end_tasks, stop_clients
 from pipeline.base.lag_io import Progress
 from pipeline.base.membership_io import Membership
-from pipeline.base.record import Consumed
+from pipeline.base.record import NO_HEADERS, Consumed
 from pipeline.base.settings_io import Settings
 from pipeline.emit.journal import Desk
 from pipeline.emit.publish_io import publish
@@ -59,7 +59,7 @@ class JournalWriter:
                 return False
             changes.append(self._desk.progress.change())
             now_ms = time.time_ns() // 1_000_000
-            messages = [(key, value, now_ms, ()) for key, value in changes]
+            messages = [(key, value, now_ms, NO_HEADERS) for key, value in changes]
             place = (self._journal.topic, self._journal.partition)
             self._has_failed = True
             await publish(self._producer, {place: messages}, timeout_s=self._timeout_s)

@@ -7,16 +7,13 @@ its debit stayed. So every batch is awaited before the commit, and anything that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 
+from pipeline.base.record import Message
 from pipeline.base.reject import InvariantBroken
-
-Message = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes]]]
-"""Key, value, timestamp in ms, headers."""
 
 # An abort that the broker does not answer is left to the next owner's fence.
 _ABORT_TIMEOUT_S = 5
@@ -51,12 +48,12 @@ async def _send(
     futures: list[asyncio.Future[object]],
 ) -> None:
     batch = producer.create_batch()
-    for message in messages:
-        if not _append(batch, message):
+    for key, value, timestamp_ms, headers in messages:
+        if batch.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
             batch.close()
             futures.append(await producer.send_batch(batch, topic, partition=partition))
             batch = producer.create_batch()
-            if not _append(batch, message):
+            if batch.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
                 raise InvariantBroken(f"an empty batch for {topic} refuses a record")
     if batch.record_count():
         batch.close()
@@ -67,11 +64,6 @@ def _cause(futures: Iterable[asyncio.Future[object]]) -> BaseException | None:
     """Why there is no transaction any more: a fence that the batches before have heard of."""
     errors = [future.exception() for future in futures if future.done() and not future.cancelled()]
     return next((error for error in errors if error is not None), None)
-
-
-def _append(batch: Any, message: Message) -> bool:  # aiokafka is untyped
-    key, value, timestamp_ms, headers = message
-    return batch.append(key=key, value=value, timestamp=timestamp_ms, headers=list(headers)) is not None
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

@@ -111,7 +111,7 @@ def ledger(data: bytes) -> None:
     decided = books.apply_slice([InputRecord(is_command, topic, 0, offset, NOW_MS, data[1:])])
     outputs = encode_slice(decided)
     assert len(decided.applied) == 1
-    for _, value, _ in outputs.rejected:
+    for _, value, *_ in outputs.rejected:
         codec("rejected").decode(value)
 
 

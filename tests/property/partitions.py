@@ -53,13 +53,13 @@ class Partition:
         assert outputs == first, "deciding is not pure"
         self.ledger.adopt(decided)
         for name, values in self.written.items():
-            values += [value for _, value, _ in getattr(outputs, name)]
-        for key, value, _ in outputs.credit_table:
+            values += [value for _, value, *_ in getattr(outputs, name)]
+        for key, value, *_ in outputs.credit_table:
             if value is None:
                 self.credit_table.pop(key, None)
             else:
                 self.credit_table[key] = value
-        self.seen_calls += [value for _, value, _ in outputs.seen_calls]
+        self.seen_calls += [value for _, value, *_ in outputs.seen_calls]
         return outputs
 
     def restart(self) -> None:

@@ -175,12 +175,12 @@ def test_a_ledger_restored_from_its_topics_goes_on_as_if_it_had_never_stopped(se
     before = run(first, records[:half], [20])
     restored = ledger()
     for output in before:
-        for key, value, _ in output.credit_table:
+        for key, value, *_ in output.credit_table:
             if key == CHECKPOINT_KEY:
                 checkpoint = Checkpoint.decode(value)
             else:
                 restored.state.load(key, value)
-        for _, value, _ in output.seen_calls:
+        for _, value, *_ in output.seen_calls:
             restored.seen.load(value)
     restored.resume(checkpoint)
     assert (restored.next_offset_cdrs, restored.next_offset_commands) == (
@@ -283,7 +283,7 @@ def test_a_rated_call_begins_with_the_bytes_of_its_cdr():
     call = stream.call("A", BERLIN, START_MS, "k1")
     books = ledger()
     outputs = encode_slice(books.apply_slice(stream.records))
-    ((key, value, timestamp_ms),) = outputs.rated_calls
+    ((key, value, timestamp_ms, _),) = outputs.rated_calls
     assert (key, timestamp_ms) == (b"A", START_MS)
     assert value[10 : 10 + len(call.value) - 10] == call.value[10:]
     assert codec("rated_call").decode(value)["usage_id"] == "k1"
@@ -295,7 +295,7 @@ def test_the_checkpoint_is_the_last_record_and_says_how_far_the_books_go():
     stream.command("A", "open_account", **TERMS)
     stream.add(False, START_MS + 5, b"broken")
     outputs = encode_slice(ledger(partition_count=1).apply_slice(stream.records))
-    key, value, timestamp_ms = outputs.credit_table[-1]
+    key, value, timestamp_ms, _ = outputs.credit_table[-1]
     checkpoint = codec("checkpoint").decode(value)
     assert key == CHECKPOINT_KEY and timestamp_ms == START_MS + 5
     assert checkpoint["ledger_epoch"] == START_MS and checkpoint["applied_seq"] == 2

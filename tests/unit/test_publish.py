@@ -8,6 +8,7 @@ import pytest
 from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from pipeline.base.record import NO_HEADERS
 from pipeline.emit.publish_io import publish
 
 
@@ -38,7 +39,7 @@ class _FencedBetweenTwoBatches:
 
 def test_a_fence_between_two_batches_is_called_a_fence() -> None:
     """Called a failure it counts towards parking: a worker paused three times gave a healthy partition up."""
-    messages = [(b"key", b"value", 0, ())]
+    messages = [(b"key", b"value", 0, NO_HEADERS)]
 
     async def run() -> None:
         outputs = {("first", 0): messages, ("second", 0): messages}
