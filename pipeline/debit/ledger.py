@@ -6,8 +6,7 @@ transaction is known to be committed. Any slicing of the same input gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pipeline.base.calendar import MS_PER_DAY
@@ -29,7 +28,7 @@ __all__ = ["Ledger", "Read", "Slice"]
 
 _make_read = maker(Read)
 RUN_RECORDS: Final = 128
-"""Records that are read, decided and handed out together. What a run makes stays in the processor's cache until it is
+"""Records that are decided and handed out together. What a run makes stays in the processor's cache until it is
 let go; that of a whole slice does not fit there."""
 CLOCK_BACK_MS_MAX = MS_PER_DAY
 """How far `now` may go backwards without an id inside the window being forgotten. A broker's clock: seconds."""
@@ -85,10 +84,10 @@ class Ledger:
 
         `take` is given what they gave rise to, a run of them at a time; without it the slice holds it all.
         """
-        return self.apply(map(read, records), take)
+        return self.apply([read(record) for record in records], take)
 
-    def apply(self, inputs: Iterable[Read], take: Callable[[list[Applied]], None] | None = None) -> Slice:
-        """The same for records that are read already, or will be as they are asked for."""
+    def apply(self, inputs: Sequence[Read], take: Callable[[list[Applied]], None] | None = None) -> Slice:
+        """The same for records that are read already."""
         work = SliceWork(
             partition=self.partition,
             partition_count=self.partition_count,
@@ -101,9 +100,10 @@ class Ledger:
         )
         applied: list[Applied] = []
         take = take or applied.extend
-        reads = iter(inputs)
-        while run := list(islice(reads, RUN_RECORDS)):
-            take(work.decide(run, self.seen.look_up([each.id for each in run])))
+        seen_before = self.seen.look_up([each.id for each in inputs])
+        for start in range(0, len(inputs), RUN_RECORDS):
+            run = slice(start, start + RUN_RECORDS)
+            take(work.decide(inputs[run], seen_before[run]))
         return work.end(applied)
 
     def adopt(self, decided: Slice) -> None:
