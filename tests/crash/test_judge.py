@@ -79,7 +79,7 @@ def rate(log: TopicsLog, number: int) -> None:
         outputs = encode_slice(decided)
         ledger.adopt(decided)
         for topic in OUTPUTS:
-            for key, value, now_ms in getattr(outputs, topic.replace("-", "_")):
+            for key, value, now_ms, _ in getattr(outputs, topic.replace("-", "_")):
                 append(log, topic, number, now_ms, value, key)
 
 
