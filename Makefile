@@ -45,6 +45,7 @@ bench: compiled .venv-quix/installed
 	tests/install-servers bench
 	$(COMPILED) $(BIN)/python benchmarks/stream.py $(ARGS)
 	$(COMPILED) $(BIN)/python benchmarks/rate.py
+	$(COMPILED) $(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/authorize.py
 	$(BIN)/python benchmarks/warehouse.py
 
