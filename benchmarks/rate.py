@@ -38,7 +38,7 @@ from pipeline.base.ids import account_key, partition_of, user_key
 from pipeline.base.record import InputRecord
 from pipeline.base.resources_io import resource_path
 from pipeline.base.rules import Rules
-from pipeline.charge.destination import destination_of
+from pipeline.charge.destination import find
 from pipeline.charge.tables import Tables
 from pipeline.charge.tables_io import load_tables
 from pipeline.charge.tariff import Deck, RateRow, Tariff
@@ -107,8 +107,8 @@ class World:
         prefixes = sorted({row.prefix for row in deck.rows() if row.direction == "outbound"})
         stems = []
         for prefix in self.rng.sample(prefixes, len(prefixes)):
-            found = [destination_of(self._number(prefix), deck, tables) for _ in range(3)]
-            if all(each.row is not None and each.number_class in {"geographic", "mobile"} for each in found):
+            found = [find(self._number(prefix), deck) for _ in range(3)]
+            if all(match.row and facts and facts.number_class in {"geographic", "mobile"} for facts, match in found):
                 stems.append(prefix)
                 if len(stems) == DESTINATION_COUNT:
                     break

@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple
 
 from pipeline.cdr.numbering import NumberFacts, look_up, look_up_digits
-from pipeline.charge.tables import Deck, Match, RateRow, Tables
+from pipeline.charge.tables import Deck, Match, Tables
 
 _e164: Final = re.compile(r"\+(?=[0-9*]{1,15}\Z)[0-9]+\**\Z").match
 E164_DIGITS_MAX: Final = 15
@@ -18,26 +18,21 @@ NOT_FOUND: Final[tuple[NumberFacts | None, Match]] = (None, NO_MATCH)
 
 
 class Destination(NamedTuple):
-    """`row` is the outbound row of the deck for this number, or None; `country` and `name` are None when unknown."""
+    """`country` and `name` are None when unknown."""
 
     country: str | None
     name: str | None
     number_class: str
-    row: RateRow | None
-    is_ambiguous: bool
 
 
-NOWHERE: Final = Destination(None, None, "unknown", None, False)
-
-
-def destination_of(number: str | None, deck: Deck | None, tables: Tables) -> Destination:
-    """What is known of a number; withheld, short and malformed ones lead nowhere."""
-    facts, match = find(number, deck)
-    return destination_from(facts, match, tables)
+NOWHERE: Final = Destination(None, None, "unknown")
 
 
 def find(number: str | None, deck: Deck | None) -> tuple[NumberFacts | None, Match]:
-    """What the numbering library says of a number, None where it leads nowhere, and the outbound row for it."""
+    """What the numbering library says of a number, and the outbound row for it.
+
+    No facts where it leads nowhere: withheld, short and malformed numbers.
+    """
     if number is None or not number.startswith("+"):
         return NOT_FOUND
     digits = number[1:]
@@ -56,7 +51,7 @@ def destination_from(facts: NumberFacts | None, match: Match, tables: Tables) ->
     name = match.row.destination if match.row else ""
     if not name and country:
         name = tables.country(country).name
-    return Destination(country, name or None, facts.number_class, match.row, match.is_ambiguous)
+    return Destination(country, name or None, facts.number_class)
 
 
 def inbound_match(number: str | None, deck: Deck | None, is_toll_free: bool) -> Match:

@@ -13,7 +13,7 @@ from pipeline.base.calendar import format_time
 from pipeline.base.rules import Rules
 from pipeline.cdr.call_types import CALL_TYPES, Direction, Family
 from pipeline.cdr.numbering import is_emergency
-from pipeline.charge.destination import destination_of, has_toll_free_class, inbound_match
+from pipeline.charge.destination import NO_MATCH, destination_from, find, has_toll_free_class, inbound_match
 from pipeline.charge.explanation import DECK, NUMBERING, SETTINGS, Notes, money
 from pipeline.charge.tables import Country, Deck, RateRow, Tables
 from pipeline.emit.outputs import RatedCall
@@ -114,12 +114,13 @@ def _look(call: RatedCall, sight: Sight, deck: Deck | None, tables: Tables) -> L
     if sight.is_emergency:
         return Look(deck, sight.country.iso2, None, "emergency", None, False)
     number = call.caller_number if sight.is_inbound else call.callee_number
-    country, name, number_class, row, is_ambiguous = destination_of(number, deck, tables)
+    facts, match = find(number, deck)
+    destination = destination_from(facts, match, tables)
     if sight.is_inbound:
-        row, is_ambiguous = inbound_match(call.callee_number, deck, sight.is_toll_free)
+        match = inbound_match(call.callee_number, deck, sight.is_toll_free)
     if not sight.is_priced:
-        row, is_ambiguous = None, False
-    return Look(deck, country, name, number_class, row, is_ambiguous)
+        match = NO_MATCH
+    return Look(deck, *destination, *match)
 
 
 _RULES_OF = {

@@ -211,7 +211,7 @@ def _quote(
     family, is_inbound, direction = _KINDS[call_type]
     country = tables.country(rating_country)
     if is_to_emergency:
-        destination = Destination(rating_country, None, "emergency", None, False)
+        destination = Destination(rating_country, None, "emergency")
     else:
         destination = destination_from(facts, match, tables)
     if payment is None:

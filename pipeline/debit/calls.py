@@ -97,7 +97,7 @@ class DecidedCall:
         """The fields of the rated call that follow on those of its CDR."""
         charge, settlement = self.charge, self.settlement
         quote, paid, drawn, minutes = charge.quote, settlement.paid, settlement.drawn, charge.billable_minutes
-        destination_country, destination_name, number_class, _, _ = quote.destination
+        destination_country, destination_name, number_class = quote.destination
         _, topic, partition, offset, now_ms, _, _ = self.record
         pool_id, pool_minutes = (None, 0) if drawn is None else (drawn.pool_id, drawn.minutes)
         return (
@@ -140,7 +140,7 @@ class DecidedCall:
 def wrong_short_number(cdr: Cdr, account: Account | None, user: User | None) -> Rejected | None:
     """`number_invalid`: a short number that is no emergency number of the usage country, if that is known at all."""
     callee = cdr.callee_number
-    if callee is None or callee[:1] == "+" or CALL_TYPES[cdr.call_type].family is not Family.OWN:
+    if callee is None or CALL_TYPES[cdr.call_type].family is not Family.OWN:
         return None
     country = cdr.usage_country or (user and user.settings.country) or (account and account.terms.country)
     if not country or not is_short_number(callee) or is_emergency(callee, country):
@@ -239,8 +239,10 @@ def _from_credits(
     quote = charge.quote
     if quote.row is None:
         return Settlement("free_call", None, _FREE_CALL, drawn)  # D7, R48: before any check
-    minutes = charge.billable_minutes - (drawn.minutes if drawn else 0)
-    amount_micros = charge.price_micros if drawn is None else minutes * quote.minute_micros
+    if drawn is None:
+        amount_micros = charge.price_micros
+    else:
+        amount_micros = (charge.billable_minutes - drawn.minutes) * quote.minute_micros
     if amount_micros == 0:
         return Settlement("free", "zero_rate", None, drawn)
     start_ms = cdr.start_time
