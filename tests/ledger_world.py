@@ -31,8 +31,9 @@ def made_up_tables() -> Tables:
 class World:
     """A tenant `A` in the US, prepaid unless told otherwise, with user `u1`."""
 
-    def __init__(self, rules: Rules | None = None, **terms: object) -> None:
-        self.offline = Offline(made_up_tables(), rules or Rules(), partition_count=12, topic_prefix="pstn.")
+    def __init__(self, rules: Rules | None = None, tables: Tables | None = None, **terms: object) -> None:
+        made = tables or made_up_tables()
+        self.offline = Offline(made, rules or Rules(), partition_count=12, topic_prefix="pstn.")
         self.now = "2026-03-02T00:00:00Z"
         self.count = 0
         self.open(**terms)

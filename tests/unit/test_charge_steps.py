@@ -95,6 +95,8 @@ def test_r12_toll_free_to_a_queue_needs_no_licence():
     world = World()
     world.funds(10**6)
     assert ended(world.call("+18005550199", call_type="ucap_in", user_id=None)) == CREDITS
+    world.user()
+    assert ended(world.call("+18005550199", call_type="ucap_in")) == CREDITS
 
 
 def test_r9_everything_of_a_per_minute_organiser_is_charged_at_that_tariff():

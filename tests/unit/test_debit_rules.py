@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from pipeline.base.rules import Rules
+from pipeline.charge.tables_io import load_tables
 from pipeline.debit.account import Lot
 from pipeline.debit.retention import REFUND_MEMORY_MS
-from tests.ledger_world import BERLIN, CUBA, SEATTLE, VANCOUVER, World, ended, kinds, refused
+from tests.ledger_world import BERLIN, CUBA, SEATTLE, TABLES, VANCOUVER, World, ended, kinds, refused
 
 
 def payg(rules: Rules | None = None, **terms: object) -> World:
@@ -75,11 +78,27 @@ def test_r23_as_a_setting_either_quota_closes_the_other():
         assert ended(world.call(SEATTLE))[0] == outcome
 
 
-def test_r23_a_plan_without_an_international_quota_is_not_closed_by_it():
-    """A quota of size 0 never came to an end."""
-    world = World(Rules(international_quota_closes_domestic=True), country="IT")
-    world.user("MCOPSTN2", country="US")
-    assert ended(world.call(SEATTLE))[0] == "included"
+def test_r23_the_end_of_the_domestic_quota_closes_the_international_one_too():
+    world = World(Rules(international_quota_closes_domestic=True))
+    world.user("MCOPSTN2", "MCOPSTNPP")
+    world.funds(10**9)
+    assert ended(world.call(SEATTLE, 3_000))[0] == "included"
+    assert ended(world.call(BERLIN))[0] == "charged"
+
+
+@pytest.mark.parametrize(("minutes", "outcome"), [(0, "included"), (1, "charged")])
+def test_r23_a_quota_of_size_0_never_came_to_an_end(tmp_path: Path, minutes: int, outcome: str):
+    """One of a single minute does, by a call of that length."""
+    shutil.copytree(TABLES, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "allowances.csv").open("a") as file:
+        file.write("MCOPSTN2,IT,domestic,1200,2010-01-01,,invented made up\n")
+        if minutes:
+            file.write(f"MCOPSTN2,IT,international,{minutes},2010-01-01,,invented made up\n")
+    world = World(Rules(international_quota_closes_domestic=True), load_tables(tmp_path), country="IT")
+    world.user("MCOPSTN2", "MCOPSTNPP")
+    world.funds(10**9)
+    assert ended(world.call(BERLIN))[0] == ("included" if minutes else "charged")
+    assert ended(world.call("+390612345678"))[0] == outcome
 
 
 def test_d6_an_unpaid_split_has_used_the_pool():
@@ -133,10 +152,11 @@ def test_d8_a_single_micro_unit_is_above_zero():
     assert balance(world) == 1
 
 
-def test_d8_what_started_before_the_suspension_is_still_debited():
+@pytest.mark.parametrize("balance_micros", [10_500, 1])
+def test_d8_what_started_before_the_suspension_is_still_debited(balance_micros: int):
     """Started the millisecond before: debited; at that instant: unpaid."""
     world = payg()
-    world.funds(10_500)
+    world.funds(balance_micros)
     assert kinds(world.call(at="2026-03-02T10:00:00Z")) == ["balance_zero", "service_suspended"]
     later = "2026-03-02T11:00:00Z"
     assert ended(world.call(at=later, start_time="2026-03-02T09:59:59.999Z"))[0] == "charged"
@@ -150,6 +170,25 @@ def test_r60_without_overdraft_only_what_the_balance_holds_is_debited():
     assert ended(world.call(BERLIN, 2))[:2] == ("unpaid", "balance_not_positive")
     assert ended(world.call(BERLIN, 1))[0] == "charged"
     assert balance(world) == 9_500
+
+
+def test_d9_without_overage_a_post_paid_account_pays_what_it_has_to_the_last_micro_unit():
+    world = payg(agreement="postpaid", overage_enabled=False)
+    world.funds(10_500)
+    assert ended(world.call())[0] == "charged"
+    assert ended(world.call())[:2] == ("unpaid", "overage_off")
+
+
+def test_r69_the_switch_to_post_paid_is_said_again_after_each_later_funding():
+    """By hand or by a recharge."""
+    world = payg(agreement="postpaid", overage_enabled=True)
+    world.funds(10_500)
+    said = [kinds(world.call(BERLIN, 2)), kinds(world.call())]
+    request = world.recharge(1, 10_000).events[-1].details["recharge_id"]
+    world.answer(request)
+    world.recharge(0, 10_000, enabled=False)
+    said += [kinds(world.call(BERLIN, 2)), kinds(world.call())]
+    assert [("switched_to_postpaid" in each) for each in said] == [True, False, True, False]
 
 
 def test_d10_lots_expire_by_their_own_time_even_when_the_younger_goes_first():
@@ -220,6 +259,18 @@ def test_d11_a_success_35_days_and_a_moment_after_the_failure_is_unknown():
     first = world.recharge(5_000, 100_000).events[-1].details["recharge_id"]
     world.answer(first, "2026-03-02T01:00:00Z", succeeded=False)
     assert refused(world.answer(first, "2026-04-06T01:00:00.001Z")) == "recharge_unknown"
+
+
+def test_d11_each_of_two_failures_may_succeed_late_and_35_days_to_the_moment():
+    """Also when the next one fails at that very moment."""
+    world = payg()
+    first = world.recharge(5_000, 100_000).events[-1].details["recharge_id"]
+    world.answer(first, "2026-03-02T01:00:00Z", succeeded=False)
+    second = world.tick("2026-03-02T02:00:00Z").events[-1].details["recharge_id"]
+    world.answer(second, "2026-04-06T01:00:00Z", succeeded=False)
+    assert kinds(world.answer(first)) == ["recharge_succeeded"]
+    assert kinds(world.answer(second)) == ["recharge_succeeded"]
+    assert refused(world.answer(first)) == refused(world.answer(second)) == "recharge_unknown"
 
 
 def test_d12_the_budget_counts_what_did_not_fail_and_says_once_a_month_when_it_is_reached():
