@@ -341,6 +341,40 @@ def test_refunds_that_are_forgotten_leave_no_record():
     assert world.record_count == held - 2
 
 
+def test_refunds_are_forgotten_by_their_own_time():
+    """The second of two stays when the first goes."""
+    world = payg()
+    world.refund("k1", 0, 5)
+    world.refund("k2", 0, 5, at="2026-03-12T00:00:00Z")
+    world.refund("k3", 0, 5, at="2027-04-07T00:00:00Z")
+    assert refused(world.refund("k2", 0, 5)) == "already_refunded"
+    assert refused(world.refund("k1", 0, 5)) is None
+
+
+def test_a_refund_made_again_behind_a_clock_that_went_back_keeps_its_place():
+    """The first in the queue is younger than those behind it, which outlive their time there; none is lost."""
+    world = payg()
+    empty = world.record_count
+    world.refund("k1", 0, 5, at="2026-03-12T00:00:00Z")
+    for usage_id in ("k2", "k3"):
+        world.refund(usage_id, 0, 5, at="2026-03-02T00:00:00Z")
+    assert refused(world.refund("k2", 0, 5, at="2027-04-07T00:00:00Z")) is None
+    assert refused(world.refund("k2", 0, 5)) == "already_refunded"
+    assert world.record_count == empty + 3
+    world.refund("k9", 0, 5, at="2030-01-01T00:00:00Z")
+    assert world.record_count == empty + 1
+
+
+def test_months_are_dropped_over_the_turn_of_the_year_too():
+    world = World()
+    world.user("MCOPSTN5", at="2026-12-01T00:00:00Z")
+    for at in ("2026-12-31T12:00:00Z", "2027-02-01T12:00:00Z"):
+        world.call(SEATTLE, at=at)
+    months = [[pool["pool_id"][-7:] for pool in (world.funds(1, at=at), world.account)[1]["pools"]]
+              for at in ("2028-02-04T23:59:59Z", "2028-02-05T00:00:00Z", "2028-04-04T00:00:00Z")]  # fmt: skip
+    assert months == [["2026-12", "2027-02"], ["2027-02"], []]
+
+
 def test_months_of_which_no_call_can_come_any_more_are_dropped():
     """The account must not grow by a record a month for ever."""
     world = World()
@@ -421,6 +455,23 @@ def funds_fields(currency: str) -> dict[str, object]:
         "amount_micros": 5, "currency": currency, "purchased_at": "2026-03-02T00:00:00Z", "payment_method": "other",
         "enterprise_agreement_no": None, "purchase_order_no": None, "reference": "r",
     }  # fmt: skip
+
+
+def test_licences_for_users_none_of_whom_is_known_change_nothing_and_the_first_twenty_are_named():
+    """Not even time passes; where one of them is known, it is obeyed for him."""
+    world = World()
+    world.user("MCOPSTN5")
+    world.funds(100, purchased_at="2025-03-02T06:00:00Z")
+    unknown = [f"v{number:02d}" for number in range(22)]
+    named = "never set, or removed: " + ", ".join([f"'{user_id}'" for user_id in unknown[:20]])
+    licences = {"add": ["MCOPSTN6"], "remove": ["MCOPSTN5"]}
+    applied = world.command("assign_licences", "2026-03-03T00:00:00Z", user_ids=unknown, **licences)
+    assert applied.rejected.detail == named + " and 2 more"
+    assert kinds(applied) == [] and balance(world) == 100
+    applied = world.command("assign_licences", user_ids=[*unknown[:20], "u1"], **licences)
+    assert applied.rejected.detail == named
+    assert kinds(applied) == ["lot_expired"]
+    assert world.call(SEATTLE).rated.capability == "MCOPSTN6"
 
 
 @pytest.mark.parametrize(
