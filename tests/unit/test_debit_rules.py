@@ -470,7 +470,7 @@ def test_licences_for_users_none_of_whom_is_known_change_nothing_and_the_first_t
     assert kinds(applied) == [] and balance(world) == 100
     applied = world.command("assign_licences", user_ids=[*unknown[:20], "u1"], **licences)
     assert applied.rejected.detail == named
-    assert kinds(applied) == ["lot_expired"]
+    assert kinds(applied) == ["lot_expired", "balance_zero", "service_suspended"]
     assert world.call(SEATTLE).rated.capability == "MCOPSTN6"
 
 
