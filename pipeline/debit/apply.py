@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pipeline.base.calendar import MS_PER_DAY
 from pipeline.base.ids import partition_of
 from pipeline.base.record import InputRecord
 from pipeline.base.reject import Reason, Rejected
@@ -23,7 +24,7 @@ from pipeline.debit.balance import close
 from pipeline.debit.books import Books
 from pipeline.debit.lots import let_time_pass
 from pipeline.debit.retention import forget_months
-from pipeline.debit.seen import Seen
+from pipeline.debit.seen import Seen, oldest_day
 from pipeline.debit.slices import Applied, Forwarded, Read, Slice, Standing
 from pipeline.debit.turn import Turn
 from pipeline.emit.outputs import RejectedRecord
@@ -72,7 +73,6 @@ class SliceWork:
             self._applied_seq += 1
             if self._applied_seq == 1:
                 self._ledger_epoch = now_ms
-            self._latest_ms = max(self._latest_ms, now_ms)
             if record.is_command:
                 self._next_commands = record.offset + 1
             else:
@@ -131,7 +131,7 @@ class SliceWork:
             seen = None
         if seen is None:
             refused = calls.why_refused(cdr, user, now_ms, self._rules)
-        elif seen[1] != content_digest:
+        elif seen[2] != content_digest:
             detail = "a call with this usage_id and other content was rated inside the duplicate window"
             refused = Rejected(Reason.USAGE_ID_REUSED, detail, tenant_id, usage_id)
         if refused is not None:
@@ -142,7 +142,7 @@ class SliceWork:
             turn, cdr, is_duplicate=seen is not None, tables=self._tables, rules=self._rules, version=self._version
         )
         if seen is None:
-            self._seen_now[id_digest] = (now_ms, content_digest)
+            self._remember(read, now_ms)
         return Applied(call, body, turn.events, turn.entries)
 
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
@@ -185,7 +185,7 @@ class SliceWork:
         forget_months(turn, self._rules.call_age_ms_max)
         partly = commands.obey(turn, command, self._tables)
         close(turn)
-        self._seen_now[read.id] = (turn.now_ms, read.digest)
+        self._remember(read, turn.now_ms)
         rejected = None if partly is None else self._reject(read.record, partly).rejected
         return Applied(None, b"", turn.events, turn.entries, rejected)
 
@@ -195,7 +195,7 @@ class SliceWork:
         seen = self._seen_now.get(read.id) or seen
         if seen is not None and self._still_counts(seen, record.now_ms):
             return _NOTHING
-        self._seen_now[read.id] = (record.now_ms, read.digest)
+        self._remember(read, record.now_ms)
         turn: Turn | None = None
         for tenant_id in self._books.tenants_due(record.now_ms):
             account = self._books.account(tenant_id)
@@ -233,8 +233,14 @@ class SliceWork:
             )
         )
 
+    def _remember(self, read: Read, now_ms: int) -> None:
+        """The id of what is decided: behind those before it, also when it was decided before."""
+        self._seen_now.pop(read.id, None)
+        self._latest_ms = max(self._latest_ms, now_ms)
+        self._seen_now[read.id] = (self._latest_ms // MS_PER_DAY, now_ms, read.digest)
+
     def _still_counts(self, seen: Seen, now_ms: int) -> bool:
-        """Whether a decision is inside the window, and not lost to a clock that went back far."""
-        decided_ms, _ = seen
+        """Whether a decision is inside the window, and not forgotten because the clock has been far ahead since."""
+        kept_day, decided_ms, _ = seen
         is_inside = now_ms - decided_ms <= self._rules.duplicate_window_ms
-        return is_inside and decided_ms >= self._latest_ms - self._kept_ms
+        return is_inside and kept_day >= oldest_day(self._latest_ms, self._kept_ms)

@@ -4,7 +4,7 @@ What came last stays in a dict until there is enough of it for a sorted array (`
 merged by size, so that a look-up asks few of them; days are kept apart, so that whole ones can be dropped. A merge goes
 on a piece with each slice: no slice waits for more than a few milliseconds of it, and while it lasts the arrays that it
 merges are held twice, at most one day's.
-Whether an entry is still inside the window is decided by `now`, never by what happens to be kept.
+Whether an entry still counts is decided by `now` and its days, never by what happens to be kept.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from pipeline.base.avro import codec
 from pipeline.base.calendar import MS_PER_DAY
-from pipeline.debit.seen_runs import CONTENT_BYTES, HEAD_BYTES, ID, ID_BYTES, Merge, Run, Seen, heads_of, runs_of
+from pipeline.debit.seen_runs import CONTENT_BYTES, HEAD_BYTES, ID, ID_BYTES, Days, Merge, Run, Seen, heads_of, runs_of
 
-__all__ = ["Seen", "SeenCalls", "call_digests", "command_digests", "pack"]
+__all__ = ["Seen", "SeenCalls", "call_digests", "command_digests", "oldest_day", "pack"]
 
 RECENT_COUNT_MAX = 4_096
 """Entries in the dict: about 1 MB. A larger one saves merges, a smaller one memory."""
@@ -60,17 +60,18 @@ class SeenCalls:
         self._merges: list[Merge] = []
         self._loaded: list[tuple[bytes, bytes, bytes]] = []
         self._loaded_count = 0
+        self._settled_ms = 0
+        """Latest deciding `now` of what was loaded and is in arrays."""
         self._moves_due = 0
         self.latest_ms = 0
-        """Latest deciding `now` of an entry; what is older than this by more than `kept_ms` may be dropped."""
+        """Latest deciding `now` of an entry; what was decided when it was lower by more than `kept_ms` is dropped."""
 
     def __len__(self) -> int:
         return len(self._recent) + self._loaded_count + sum(map(len, self._runs))
 
     @property
     def _oldest_day(self) -> int:
-        """Days before this one count no more."""
-        return (self.latest_ms - self._kept_ms) // MS_PER_DAY
+        return oldest_day(self.latest_ms, self._kept_ms)
 
     @property
     def settled_bytes(self) -> int:
@@ -104,11 +105,12 @@ class SeenCalls:
         if not entries:
             return
         self._recent.update(entries)
-        self._go_on(max([now_ms for now_ms, _ in entries.values()]))
+        self._go_on(max([decided_ms for _, decided_ms, _ in entries.values()]))
         if len(self._recent) >= RECENT_COUNT_MAX:
             recent, self._recent = self._recent, {}
-            nows = np.array([now_ms for now_ms, _ in recent.values()], dtype=np.int64)
-            for run in runs_of(b"".join(recent), b"".join([content for _, content in recent.values()]), nows):
+            kept_days, nows, contents = zip(*recent.values(), strict=True)
+            days_and_nows = np.array(kept_days, dtype=np.int64), np.array(nows, dtype=np.int64)
+            for run in runs_of(b"".join(recent), b"".join(contents), *days_and_nows):
                 self._take(run)
             self._forget()
         self._move(len(entries))
@@ -134,7 +136,10 @@ class SeenCalls:
     def _settle_loaded(self, *, is_last: bool) -> None:
         ids, contents, nows = (b"".join(pieces) for pieces in zip(*self._loaded, strict=True))
         self._loaded, self._loaded_count = [], 0
-        for run in runs_of(ids, contents, np.frombuffer(nows, dtype="<i8").astype(np.int64)):
+        nows_ms = np.frombuffer(nows, dtype="<i8").astype(np.int64)
+        latest_ms = np.maximum(np.maximum.accumulate(nows_ms), self._settled_ms)
+        self._settled_ms = int(latest_ms[-1])
+        for run in runs_of(ids, contents, latest_ms // MS_PER_DAY, nows_ms):
             if is_last:
                 self._take(run)
             else:
@@ -145,22 +150,22 @@ class SeenCalls:
         """Begins a merge when there are enough of its size or below."""
         self._runs.append(run)
         size = _size_of(run)
-        alike = [each for each in self._free_runs(run.day) if _size_of(each) <= size]
+        alike = [each for each in self._free_runs(run.days) if _size_of(each) <= size]
         if len(alike) >= _ALIKE_COUNT:
             self._merges.append(Merge(alike))
 
-    def _free_runs(self, day: int) -> list[Run]:
+    def _free_runs(self, days: Days) -> list[Run]:
         taken = {id(run) for merge in self._merges for run in merge.runs}
-        return [run for run in self._runs if run.day == day and id(run) not in taken]
+        return [run for run in self._runs if run.days == days and id(run) not in taken]
 
     def _forget(self) -> None:
         """Drops the days that count no more; of one that has just ended the arrays become one."""
-        self._runs = [run for run in self._runs if run.day >= self._oldest_day]
-        self._merges = [merge for merge in self._merges if merge.target.day >= self._oldest_day]
-        newest = max((run.day for run in self._runs), default=0)
-        merging = {merge.target.day for merge in self._merges}
-        for day in {run.day for run in self._runs if run.day < newest} - merging:
-            if len(ended := self._free_runs(day)) > 1:
+        self._runs = [run for run in self._runs if run.days[0] >= self._oldest_day]
+        self._merges = [merge for merge in self._merges if merge.target.days[0] >= self._oldest_day]
+        newest = max((run.days for run in self._runs), default=(0, 0))
+        merging = {merge.target.days for merge in self._merges}
+        for days in {run.days for run in self._runs if run.days < newest} - merging:
+            if len(ended := self._free_runs(days)) > 1:
                 self._merges.append(Merge(ended))
 
     def _move(self, added_count: int) -> None:
@@ -180,6 +185,11 @@ class SeenCalls:
         self._moves_due = 0
 
 
+def oldest_day(latest_ms: int, kept_ms: int) -> int:
+    """What was decided when the latest `now` was of a day before this one counts no more."""
+    return (latest_ms - kept_ms) // MS_PER_DAY
+
+
 def _size_of(run: Run) -> int:
     """Powers of `_ALIKE_COUNT` in its count."""
     return (len(run).bit_length() - 1) // (_ALIKE_COUNT.bit_length() - 1)
@@ -187,13 +197,13 @@ def _size_of(run: Run) -> int:
 
 def pack(entries: Mapping[bytes, Seen]) -> bytes:
     """The record of topic seen-calls for one slice; there is at least one entry."""
-    nows = [now_ms for now_ms, _ in entries.values()]
+    nows = [decided_ms for _, decided_ms, _ in entries.values()]
     return codec("seen_calls").encode_values(
         (
             min(nows),
             max(nows),
             b"".join(entries),
-            b"".join([content for _, content in entries.values()]),
+            b"".join([content for _, _, content in entries.values()]),
             np.array(nows, dtype="<i8").tobytes(),
         )
     )

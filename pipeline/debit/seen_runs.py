@@ -32,8 +32,13 @@ Rows = NDArray[np.uint8]
 """For each entry the rest of its id, its content, its ms within the day (little-endian)."""
 
 
-Seen = tuple[int, bytes]
-"""When something was decided first, and the digest of what it said."""
+Seen = tuple[int, int, bytes]
+"""UTC day of the latest `now` that the ledger had met by then, when it was decided, and the digest of what it said.
+
+By that day it is forgotten: a clock that was ahead for a while does not take away what is decided after it."""
+
+Days = tuple[int, int]
+"""By which entries are forgotten, and on which they were decided."""
 
 
 def heads_of(digests: NDArray[np.void]) -> Heads:
@@ -41,7 +46,8 @@ def heads_of(digests: NDArray[np.void]) -> Heads:
 
 
 class Run:
-    """Entries of one UTC day, sorted by the heads of their ids. Made empty, and filled in rising order.
+    """Entries decided on one UTC day, and to be forgotten by one day, sorted by the heads of their ids. Made empty, and
+    filled in rising order.
 
     A bitmap by the first bits of the heads (3 to 6 bits an entry) answers most look-ups of what is not here: a search
     waits for memory at each step. A slice may be of twenty calls or of two thousand: few ids are looked up one by one,
@@ -59,14 +65,14 @@ class Run:
         "_shift",
         "_start_view",
         "_starts",
-        "day",
+        "days",
     )
 
-    def __init__(self, day: int, count: int) -> None:
+    def __init__(self, days: Days, count: int) -> None:
         """Room for `count` entries; the system gives the memory as it is filled."""
         bit_count = max(3, (3 * count).bit_length())
         bucket_bit_count = max(_FIRST_BITS, count.bit_length() - 5)
-        self.day = day
+        self.days = days
         self._rows = np.empty((count, _ROW_BYTES), dtype=np.uint8)
         self._middles = np.empty(count, dtype=np.uint32)
         self._middle_view = memoryview(self._middles.data)
@@ -92,13 +98,13 @@ class Run:
         return self._filled == len(self)
 
     @classmethod
-    def of(cls, day: int, digests: NDArray[np.void], contents: Rows, offsets_ms: NDArray[np.int64]) -> Run:
+    def of(cls, days: Days, digests: NDArray[np.void], contents: Rows, offsets_ms: NDArray[np.int64]) -> Run:
         """Of at least one entry, in any order; `offsets_ms`: time within the day."""
         rows = np.empty((len(digests), _ROW_BYTES), dtype=np.uint8)
         rows[:, :_CONTENT_AT] = digests["rest"]
         rows[:, _CONTENT_AT:_NOW_AT] = contents
         rows[:, _NOW_AT:] = offsets_ms.astype("<u4").view(np.uint8).reshape(-1, 4)
-        run = cls(day, len(digests))
+        run = cls(days, len(digests))
         run.fill(heads_of(digests), rows)
         return run
 
@@ -179,22 +185,24 @@ class Run:
         """Puts the latest decision about an id in its place, if it is here."""
         bucket, middle, rest = head >> self._bucket_shift, head & 0xFFFFFFFF, digest[HEAD_BYTES:]
         middles, starts = self._middle_view, self._start_view
+        kept_day, day = self.days
         end = starts[bucket + 1]
         place = bisect_left(middles, middle, starts[bucket], end)
         while place < end and middles[place] == middle:
             row = self._rows[place].tobytes()
             if row.startswith(rest):
-                seen = (self.day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little"), row[_CONTENT_AT:_NOW_AT])
+                decided_ms = day * MS_PER_DAY + int.from_bytes(row[_NOW_AT:], "little")
+                seen = (kept_day, decided_ms, row[_CONTENT_AT:_NOW_AT])
                 answers[index] = max(seen, answers[index] or seen)
             place += 1
 
 
 class Merge:
-    """Several runs of a day on their way to become one; they are looked up until it is whole."""
+    """Several runs of the same days on their way to become one; they are looked up until it is whole."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = tuple(runs)
-        self.target = Run(runs[0].day, sum(map(len, runs)))
+        self.target = Run(runs[0].days, sum(map(len, runs)))
         self._places = [0] * len(runs)
 
     @property
@@ -219,15 +227,16 @@ class Merge:
         return moved
 
 
-def runs_of(ids: bytes, contents: bytes, nows_ms: NDArray[np.int64]) -> list[Run]:
-    """A run for each day that the entries are of, the oldest first."""
+def runs_of(ids: bytes, contents: bytes, kept_days: NDArray[np.int64], nows_ms: NDArray[np.int64]) -> list[Run]:
+    """A run for each pair of days that the entries are of, the oldest first."""
     digests = np.frombuffer(ids, dtype=ID)
     content_rows = np.frombuffer(contents, dtype=np.uint8).reshape(-1, CONTENT_BYTES)
     days, offsets_ms = np.divmod(nows_ms, MS_PER_DAY)
-    if len(days) and days[0] == days.min() == days.max():  # as nearly always: nothing is copied
-        return [Run.of(int(days[0]), digests, content_rows, offsets_ms)]
+    pairs = np.stack((kept_days, days), axis=1)
+    if (pairs == pairs[:1]).all():  # as nearly always: nothing is copied
+        return [Run.of((int(kept_days[0]), int(days[0])), digests, content_rows, offsets_ms)] if len(digests) else []
     return [
-        Run.of(day, digests[here], content_rows[here], offsets_ms[here])
-        for day in np.unique(days).tolist()
-        for here in (days == day,)
+        Run.of((kept_day, day), digests[here], content_rows[here], offsets_ms[here])
+        for kept_day, day in np.unique(pairs, axis=0).tolist()
+        for here in ((pairs == (kept_day, day)).all(axis=1),)
     ]

@@ -17,7 +17,7 @@ from pipeline.emit.outputs import AccountEvent, LedgerEntry, RatedCall, Rejected
 
 
 class Standing(NamedTuple):
-    """How far a ledger is. `latest_ms` is the latest `now` of any record so far."""
+    """How far a ledger is. `latest_ms` is the latest `now` of what it remembers the id of."""
 
     ledger_epoch: int = 0
     applied_seq: int = 0
@@ -87,7 +87,7 @@ class Slice(NamedTuple):
     changed: dict[bytes, Stored | None]
     """Records of the credit table by key; None: dropped."""
     seen: dict[bytes, Seen]
-    """Ids that were decided, by their digest."""
+    """Ids that were decided, by their digest, in that order."""
     standing: Standing
     partition: int
     partition_count: int
