@@ -207,12 +207,12 @@ def _contradiction(kind: str, body: Mapping[str, object]) -> str | None:
         return "auto-recharge is enabled with an amount that is not above zero"
     if kind == "recharge_result" and body["succeeded"] and body.get("paid_at") is None:
         return "paid_at is missing on success"
+    if kind in ("add_funds", "refund_call") and body["command_id"] == "overdraft":
+        return "a lot cannot be named overdraft: the ledger's account credits:overdraft is another"
     if kind == "refund_call" and body["debited_micros"] == 0 and body["postpaid_micros"] == 0:
         return "neither part of the refund is above zero"
     return None
 
 
 def _refuse(body: Mapping[str, object], reason: Reason, detail: str) -> Rejected:
-    return Rejected(
-        reason, detail, tenant_id=readable_id(body.get("tenant_id")), command_id=readable_id(body.get("command_id"))
-    )
+    return Rejected(reason, detail, *[readable_id(body.get(name)) for name in ("tenant_id", "usage_id", "command_id")])

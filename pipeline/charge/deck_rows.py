@@ -5,7 +5,7 @@ The loop takes each good row with a few look-ups; a row that is not plainly good
 
 from __future__ import annotations
 
-from pipeline.base.money import parse_micros
+from pipeline.base.money import MICROS_PER_UNIT, parse_micros
 from pipeline.charge.sheet import Cells, Problem, Source, date_ms, is_digits, is_iso2, rows_of
 from pipeline.charge.tariff import DIRECTIONS, NUMBER_CLASSES, Deck, RateRow
 
@@ -19,6 +19,8 @@ DECK_COLUMNS = (
     "connection_fee",
 )
 PREFIX_DIGITS_MAX = 15  # E.164
+PRICE_MICROS_MAX = 1_000_000 * MICROS_PER_UNIT
+"""Of a minute or a connection, in any currency: a call of 30 days at it still fits into 64 bits."""
 _DIGEST_DIGITS = 12
 
 
@@ -94,8 +96,11 @@ def _money(cells: Cells, column: str, *, is_optional: bool) -> None:
     if is_optional and not text:
         return
     try:
-        if parse_micros(text) < 0:
+        micros = parse_micros(text)
+        if micros < 0:
             cells.wrong(column, f"{text!r} is negative")
+        elif micros > PRICE_MICROS_MAX:
+            cells.wrong(column, f"{text!r} is more than {PRICE_MICROS_MAX // MICROS_PER_UNIT:,}, which no call costs")
     except ValueError as error:
         cells.wrong(column, str(error))
 

@@ -71,6 +71,9 @@ def explain_row(call: RatedCall, sight: Sight, tables: Tables, notes: Notes) -> 
     for field, recorded, found in _comparison(call, look):
         needs = (NUMBERING,) if field == "number_class" else (NUMBERING, DECK, SETTINGS)
         notes.expect(field, recorded, found, _RULES_OF.get(field, "D2"), *needs)
+    for field, named in (("tariff", call.tariff), ("table_version", call.table_version)):
+        is_named = named is not None or call.rate_prefix is None
+        notes.insist(is_named, field, named, "that of the deck whose row priced the call", "D2")
     _say_destination(call, sight, tables, notes)
     return look._replace(asked_count=len(looks))
 
@@ -111,7 +114,7 @@ def _deck_of(call: RatedCall, tables: Tables, notes: Notes) -> Deck | None:
 
 
 def _look(call: RatedCall, sight: Sight, deck: Deck | None, tables: Tables) -> Look:
-    if sight.is_emergency:
+    if sight.is_emergency and not sight.is_inbound:
         return Look(deck, sight.country.iso2, None, "emergency", None, False)
     number = call.caller_number if sight.is_inbound else call.callee_number
     facts, match = find(number, deck)

@@ -1,7 +1,8 @@
 """Writes a published deck into a folder of tables, as the deck of one tariff from one date on.
 
-The published file has outbound rows only, and a deck is whole: the inbound rows of the tariff's deck before that date
-are carried over. Nothing is written unless all of it is good; the files appear whole or not at all.
+The published file has outbound rows only, and a deck is whole: the inbound rows of the deck that it replaces, else of
+the tariff's deck before that date, are carried over. Nothing is written unless all of it is good; the files appear
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class NewTariff(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """What was written: the deck and its file, the deck before it, rows carried over, rows that stood there twice."""
+    """What was written: the deck and its file, the deck that it replaces or follows, rows carried over, rows that stood
+    there twice."""
 
     deck: Deck
     file: Path
@@ -55,7 +57,7 @@ def import_deck(source: Path, folder: Path, *, tariff: str, date: str, new: NewT
     file = place / f"{date}.csv"
     if file.exists() and not is_forced:
         raise TableError(f"{file} is there already: calls may have been rated with it; another date, or --force")
-    before = _deck_before(place, date)
+    before = load_deck(file) if file.exists() else _deck_before(place, date)
     inbound = [row for row in before.rows() if row.direction == "inbound"] if before else []
     text = deck_text([*published.rows, *inbound])
     made = Source(str(file), text, hashlib.sha256(text.encode()).hexdigest())

@@ -165,7 +165,7 @@ def _quote_for(cdr: Cdr, subscriber: Subscriber, tables: Tables, rules: Rules, p
     country = tables.country(usage_country or subscriber.country)
     deck = _deck(subscriber, family, start_ms, tables)
     number = caller if is_inbound else callee
-    is_to_emergency = family is _EMERGENCY or (not is_inbound and _dials_emergency(number, family, country))
+    is_to_emergency = not is_inbound and (family is _EMERGENCY or _dials_emergency(number, family, country))
     facts, match = NOT_FOUND if is_to_emergency else find(number, deck)
     is_toll_free, service_number = False, None
     if is_inbound and (family is _CONFERENCE or family is _APPLICATION):
@@ -277,7 +277,7 @@ def _direct_routing(call: Situation) -> Payment | None:
 
 def _emergency(call: Situation) -> Payment | None:
     """Step 3, R66: never barred and never charged, by the call's type or by the number of an own call."""
-    return _FREE_EMERGENCY if call.number_class == "emergency" else None
+    return _FREE_EMERGENCY if call.family is _EMERGENCY or call.number_class == "emergency" else None
 
 
 def _inbound(call: Situation) -> Payment | None:

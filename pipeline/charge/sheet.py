@@ -121,6 +121,13 @@ class Cells:
             self.wrong(column, "must not be empty")
         return text
 
+    def part_of_id(self, column: str) -> str:
+        """A name that stands in pool ids, whose parts a colon divides."""
+        text = self.name(column)
+        if ":" in text:
+            self.wrong(column, f"{text!r} has a colon, which divides the parts of a pool's id")
+        return text
+
     def choice(self, column: str, choices: Iterable[str]) -> str:
         """One of a closed list."""
         text = self._cells[column]

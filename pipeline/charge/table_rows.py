@@ -61,7 +61,7 @@ def parse_licences(source: Source, problems: list[Problem]) -> dict[str, Licence
     for line, values in rows_of(source, LICENCE_COLUMNS, problems):
         cells = Cells(source.name, line, LICENCE_COLUMNS, values, problems)
         licence = Licence(
-            sku=cells.name("sku"),
+            sku=cells.part_of_id("sku"),
             holds=cells.listed("holds"),
             capability=cells.trimmed("capability"),
             kind=cells.choice("kind", LICENCE_KINDS),
@@ -106,7 +106,7 @@ def parse_countries(source: Source, problems: list[Problem]) -> dict[str, Countr
         country = Country(
             iso2=iso2,
             name=cells.name("name"),
-            pool_group=cells.name("pool_group"),
+            pool_group=cells.part_of_id("pool_group"),
             rates_as_domestic_to=frozenset((iso2, *home)),
             zone=cells.choice("zone", ("A", "")),
             international_plan=cells.choice("international_plan", ("yes", "")) == "yes",

@@ -90,10 +90,12 @@ def _applied(offline: Offline, scenario: Sequence[Path]) -> Iterator[Applied]:
 
 def _one_history(scenario: Sequence[Path]) -> Iterator[Line]:
     """All files as one; says so when one of them begins before another has ended, as histories of their own do."""
-    until_ms, back_count = 0, 0
+    until_ms: int | None = None
+    back_count = 0
     for path in scenario:
         is_first = True
         for line in read_scenario(path):
+            until_ms = line.now_ms if until_ms is None else until_ms
             back_count += is_first and line.now_ms < until_ms
             is_first = False
             until_ms = max(until_ms, line.now_ms)

@@ -152,7 +152,7 @@ class SliceWork:
         account = self._books.account(tenant_id)
         if account is None:
             if partition_of(tenant_id, self._partition_count) != self._partition:
-                refusal = Rejected(Reason.TENANT_UNKNOWN, "", tenant_id, None, command.command_id)
+                refusal = commands.Refused(Reason.TENANT_UNKNOWN, "").of(command)
                 return self._forward(record, tenant_id, refusal)
             return self._first_command(read, command)
         seen = self._seen_now.get(read.id) or seen
@@ -162,7 +162,7 @@ class SliceWork:
             return _NOTHING
         refused = commands.why_refused(command, account, self._books, record.now_ms, self._tables)
         if refused is not None:
-            return self._reject(record, Rejected(*refused, tenant_id, None, command.command_id))
+            return self._reject(record, refused.of(command))
         return self._obey(read, command, account)
 
     def _first_command(self, read: Read, command: Command) -> Applied:
@@ -177,7 +177,7 @@ class SliceWork:
                 return self._obey(read, command, account)
         else:
             refused = commands.Refused(Reason.TENANT_UNKNOWN, "no account was opened for the tenant")
-        return self._reject(read.record, Rejected(*refused, command.tenant_id, None, command.command_id))
+        return self._reject(read.record, refused.of(command))
 
     def _obey(self, read: Read, command: Command, account: Account) -> Applied:
         turn = Turn(read.record, self._books, account, self._ledger_epoch, self._applied_seq)

@@ -36,6 +36,10 @@ class Refused(NamedTuple):
     reason: Reason
     detail: str
 
+    def of(self, command: Command) -> Rejected:
+        usage_id: Any = command.fields.get("usage_id")
+        return Rejected(self.reason, self.detail, command.tenant_id, usage_id, command.command_id)
+
 
 def why_refused(command: Command, account: Account, books: Books, now_ms: int, tables: Tables) -> Refused | None:
     """What tables and account have against a well-formed command, in the order: tables, currency, the rest."""
@@ -204,7 +208,7 @@ def _assign_licences(turn: Turn, command: Command, tables: Tables) -> Rejected |
             take_seats(turn, user, user.settings._replace(licences=licences), tables)
     if not missing:
         return None
-    return Rejected(*_users_unknown(missing), tenant_id=tenant_id, command_id=command.command_id)
+    return _users_unknown(missing).of(command)
 
 
 def _set_purchased(turn: Turn, command: Command, tables: Tables) -> None:

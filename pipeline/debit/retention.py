@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_HOUR, month_of, next_month_starts_at
+from pipeline.cdr.decode import TIME_MS_END
 from pipeline.debit.account import NEVER_MS, Account, MonthPools, Refund, RefundQueue, User
 from pipeline.debit.books import Books
 from pipeline.debit.turn import Turn
@@ -36,7 +37,7 @@ def forget_months(turn: Turn, call_age_ms_max: int) -> None:
 
 def _next_kept(turn: Turn, month: str) -> str:
     """The first month after this one with a record, or ""; a call may start up to an hour ahead."""
-    last_month = month_of(turn.now_ms + MS_PER_HOUR)
+    last_month = month_of(min(turn.now_ms + MS_PER_HOUR, TIME_MS_END - 1))
     while month < last_month:
         year, number = int(month[:4]), int(month[5:])
         month = f"{year + number // 12:04d}-{number % 12 + 1:02d}"

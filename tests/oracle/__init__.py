@@ -137,8 +137,6 @@ class Oracle:
             ids[name] = value if is_readable else None if value is None else ANY
         if where["source_topic"].endswith("cdrs"):
             ids["command_id"] = None
-        elif ids["usage_id"] is not None:  # of the call that a refund names
-            ids["usage_id"] = ANY
         original = base64.b64encode(body).decode() if isinstance(body, bytes) else ANY
         return {
             "reason": refused.reason, "detail": ANY, **ids, **where,
@@ -306,8 +304,8 @@ class Oracle:
         for user_id in command["user_ids"]:
             user = account.users.get(user_id)
             if is_active(user):
-                kept = [sku for sku in user["licences"] if sku not in command["remove"]]
-                user["licences"] = kept + [sku for sku in command["add"] if sku not in kept]
+                held = user["licences"] + [sku for sku in command["add"] if sku not in user["licences"]]
+                user["licences"] = [sku for sku in held if sku not in command["remove"]]
 
     def set_purchased_licences(self, account: Account, command: dict) -> None:
         account.purchased[command["sku"]] = command["count"]

@@ -95,7 +95,7 @@ class Rating:
         callee = self.cdr["callee_number"]
         is_short = callee is not None and SHORT_NUMBER.fullmatch(callee) is not None
         emergency = call_type.startswith("emergency_") or (is_own_call(call_type) and is_short)
-        self.look_up_other_side(emergency, self.cdr["caller_number"] if inbound else callee)
+        self.look_up_other_side(emergency and not inbound, self.cdr["caller_number"] if inbound else callee)
         if self.cdr["duration_s"] == 0:
             return self.free("not_connected")
         if is_direct_routing(call_type):

@@ -56,6 +56,16 @@ def test_r66_an_emergency_call_is_never_barred_nor_charged(number, country):
     assert call.destination_country == country
 
 
+@pytest.mark.parametrize(
+    ("caller", "known"), [(None, (None, None, "unknown")), (LONDON, ("GB", "United Kingdom London", "geographic"))]
+)
+def test_r66_a_call_back_from_an_emergency_service_is_free_and_shows_its_caller(caller, known):
+    """As every inbound call does."""
+    call = World().call("+12065550100", call_type="emergency_in", user_id=None, caller_number=caller).rated
+    assert (call.outcome, call.reason) == ("free", "emergency")
+    assert (call.destination_country, call.destination_name, call.number_class) == known
+
+
 def test_a_short_number_that_is_no_emergency_number_is_invalid():
     """933 tests emergencies only in the US and Canada; elsewhere it is a typing error, known or unknown the user."""
     world = World()

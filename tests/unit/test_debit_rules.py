@@ -319,6 +319,27 @@ def test_refunds_of_both_parts_are_two_entries_and_no_funding():
     assert ended(world.call())[:2] == ("unpaid", "no_account_funding")
 
 
+def test_a_refused_refund_names_its_call():
+    world = payg()
+    world.refund("k1", 0, 5)
+    assert world.refund("k1", 0, 5).rejected.usage_id == "k1"
+    assert world.refund("k2", 0, -5).rejected.usage_id == "k2"
+    assert world.funds(0).rejected.usage_id is None
+
+
+def test_a_lot_cannot_be_named_as_the_account_of_overdraft():
+    world = payg()
+    assert refused(world.funds(5, command_id="overdraft")) == "command_invalid"
+    assert kinds(world.funds(5, command_id="overdrafts")) == ["funds_added"]
+
+
+def test_a_licence_that_is_added_and_taken_away_at_once_is_taken_away():
+    world = World()
+    world.user("MCOPSTN5")
+    world.command("assign_licences", user_ids=["u1"], add=["MCOPSTN5", "MCOPSTN6"], remove=["MCOPSTN5"])
+    assert world.call(SEATTLE).rated.capability == "MCOPSTN6"
+
+
 def test_a_call_is_refunded_once_in_400_days():
     """Remembered in records of its own, forgotten in their order when a later refund comes."""
     world = payg()
@@ -559,6 +580,14 @@ def test_a_clock_of_any_year_is_a_value(at):
     start = at if at > "1970" else "1970-01-01T00:00:00Z"
     assert world.call(SEATTLE, 500, start_time=start) is not None
     assert world.call(SEATTLE, start_time=start).rejected is None or at < "1970"
+
+
+def test_months_are_dropped_in_the_last_hour_of_the_calendar_too():
+    world = World()
+    world.user("MCOPSTN5")
+    world.call(SEATTLE)
+    world.recharge(0, 10, enabled=False, at="9999-12-31T23:30:00Z")
+    assert world.account["pools"] == []
 
 
 def test_a_balance_cannot_grow_beyond_what_a_record_can_hold():

@@ -83,6 +83,13 @@ def test_a_changed_micro_unit_ends_with_exit_code_1(rated: Path) -> None:
     assert "differs: debited_micros" in result.stdout
 
 
+@pytest.mark.parametrize("field", ["table_version", "tariff"])
+def test_a_priced_call_that_does_not_name_its_deck_differs(rated: Path, field: str) -> None:
+    result = explain(text=changed(split_line(rated), **{field: None}))
+    assert result.exit_code == 1
+    assert f"differs: {field}" in result.stdout
+
+
 def test_tables_that_are_not_at_hand_end_with_exit_code_2(rated: Path, tmp_path: Path) -> None:
     """The shipped tables know no tariff of the examples: that is no difference, and no agreement either."""
     shipped = Path(__file__).resolve().parents[2] / "rating_tables"

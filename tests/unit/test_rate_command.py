@@ -211,6 +211,12 @@ def test_files_that_are_histories_of_their_own_are_pointed_out():
     assert "begin before" not in rate(SPLIT)[2]
 
 
+def test_a_history_may_begin_before_1970(tmp_path: Path):
+    scenario = tmp_path / "s.jsonl"
+    scenario.write_text(SPLIT.read_text().replace("2026-03", "1960-03"))
+    assert "begin before" not in rate(scenario)[2]
+
+
 def test_a_variable_of_the_deployment_names_the_tables(monkeypatch: pytest.MonkeyPatch):
     """The worker and `pstn rate` beside it must price from the same folder."""
     monkeypatch.setenv("PSTN_TABLES", str(TABLES))

@@ -170,6 +170,16 @@ def test_force_replaces_a_deck_of_that_date(folder: Path) -> None:
     assert "4930" in deck_text(folder, date="2025-01-01")
 
 
+def test_force_keeps_the_inbound_rows_of_the_deck_that_is_replaced(folder: Path) -> None:
+    """Their price may be another than in the deck before it, or be there alone."""
+    for date in ("2024-01-01", "2025-01-01"):
+        deck = folder / "rates" / "t_usd" / f"{date}.csv"
+        deck.write_text(deck.read_text() + "49800,inbound,toll_free,x,DE,0.17,\n")
+        result = run(folder, UPSTREAM, "--force", date=date)
+        assert "2 of them inbound and carried over" in result.stdout
+        assert "49800,inbound,toll_free,x,DE,0.1700," in deck_text(folder, date=date)
+
+
 def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
     """One line with the file's name."""
     arguments = ["import", str(tmp_path / "no.csv"), "--tariff", "t", "--date", "2026-01-01", "--out", str(tmp_path)]
