@@ -22,3 +22,4 @@ def pytest_sessionstart() -> None:
             for found in vars(module).values():
                 if hasattr(found, "cache_clear"):
                     found.cache_clear()
+    sys.modules["pipeline.charge.rate"]._quotes.clear()

@@ -42,6 +42,22 @@ def test_a_formatted_amount_reads_back_as_itself(micros: int) -> None:
     assert parse_micros(format_micros(micros)) == micros
 
 
+@pytest.mark.parametrize(
+    ("micros", "text"),
+    [
+        (0, "0.00"),
+        (1, "0.000001"),
+        (-1, "-0.000001"),
+        (500_000, "0.50"),
+        (-1_050_000, "-1.05"),
+        (2 * 10**12, "2000000.00"),
+    ],
+)
+def test_an_amount_is_written_with_two_decimals_or_as_many_as_it_has(micros: int, text: str) -> None:
+    assert format_micros(micros) == text
+    assert format_micros(micros, decimals_min=0) == text.removesuffix("00").removesuffix(".").replace(".50", ".5")
+
+
 @given(st.integers(-(10**12), 10**12), st.integers(1, 10**6))
 def test_ceil_div_is_the_smallest_integer_not_below(numerator: int, denominator: int) -> None:
     """A started minute counts whole (R44)."""

@@ -416,6 +416,15 @@ def test_a_users_own_months_are_dropped_with_his_next_one():
     assert [pool["pool_id"] for pool in world.account["pools"]] == ["A:US+PR:MCOPSTN8:domestic:2027-05:u1"]
 
 
+def test_a_users_months_of_spending_are_dropped_with_the_first_call_of_a_new_one():
+    world = payg()
+    world.funds(10**6, purchased_at="2027-01-01T00:00:00Z")
+    for at in ("2026-03-02T12:00:00Z", "2027-05-06T00:00:00Z"):
+        world.call(at=at)
+    (user,) = [user for ledger in world.offline._ledgers if (user := ledger.state.user("A", "u1"))]
+    assert list(user.months) == ["2027-05"]
+
+
 def test_r63_the_cap_stops_own_calls_only_and_says_so_once_a_month():
     """One call may pass it; meetings are not counted; the month is that of the call's start."""
     world = World()
