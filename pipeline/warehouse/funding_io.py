@@ -28,15 +28,17 @@ class Past(NamedTuple):
 
 
 def pasts(store: Store, chosen: Chosen) -> Iterator[Past]:
-    """By tenant. A tenant's hours end with the last call of anybody: an hour without calls is an hour of the past."""
+    """By tenant. A tenant's hours end with the last call of anybody: an hour without calls is an hour of the past. Who
+    never had a recharge has the delay of all the others'."""
+    anybody = Chosen(from_ms=chosen.from_ms, to_ms=chosen.to_ms)
     bounds = (
-        f"SELECT count(), max(intDiv(start_time_ms, {MS_PER_HOUR})) FROM rated_calls WHERE {calls_condition(chosen)}"
+        f"SELECT count(), max(intDiv(start_time_ms, {MS_PER_HOUR})) FROM rated_calls WHERE {calls_condition(anybody)}"
     )
     [(count, last)] = _rows(store, bounds)
     if not count:
         return
     today = _settings(store, chosen)
-    delays = _delays(store, chosen)
+    delays = _delays(store, anybody)
     usual = delay_hours_of([delay for each in delays.values() for delay in each])
     for (tenant_id, currency), rows in groupby(_rows(store, _demand_sql(chosen)), key=lambda row: (row[0], row[1])):
         by_hour = {int(hour): int(micros) for _, _, hour, micros in rows}

@@ -32,7 +32,7 @@ from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.usage import USAGE_COLUMNS
 from pipeline.warehouse.users import user_rows
-from tests.report_world import fill
+from tests.report_world import APRIL_MS, call, fill
 from tests.warehouse_records import EPOCH_MS, account_event, consumed, user
 
 MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
@@ -373,6 +373,28 @@ def test_advice_on_funding_reads_demand_delays_and_todays_setting(world: Store) 
     assert (past.demand[0], past.demand[-1], sum(past.demand)) == (26_000 + 70_000 + 50_000, 26_000, 172_000)
     assert len(past.demand) == 31 * 24 + 1
     assert past.delay_hours == 2
+
+
+def test_advice_for_one_tenant_is_the_same_as_among_all(world: Store) -> None:
+    """Two settings for one tenant, by how one asks, are one too many: hours end with the last call of anybody, and a
+    tenant without recharges waits as long as the others do."""
+    day_ms = 86_400_000
+    later = call(9, tenant_id="t2", start_time=APRIL_MS + 5 * day_ms, received_at=APRIL_MS + 5 * day_ms)
+    recharge = [
+        account_event(41 + place, tenant_id="t2", kind=kind, details={"recharge_id": "r"}, occurred_at=at_ms)
+        for place, (kind, at_ms) in enumerate(
+            [("recharge_requested", EPOCH_MS), ("recharge_succeeded", EPOCH_MS + 3 * 3_600_000)]
+        )
+    ]
+    records = [consumed("rated_call", later), *(consumed("account_event", each) for each in recharge)]
+    for block in blocks_of(records):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    among_all = {past.tenant_id: past for past in pasts(world, Chosen())}
+    [alone] = pasts(world, Chosen("t1"))
+    assert alone == among_all["t1"]
+    assert (len(alone.demand), alone.delay_hours) == ((31 + 5) * 24 + 1, 3)
+    until = parse_period(None, "2026-03")
+    assert [len(past.demand) for past in pasts(world, Chosen("t1", *until))] == [1], "no later than asked for"
 
 
 def test_advice_without_any_calls_says_that_there_are_none(folder_url: str) -> None:
