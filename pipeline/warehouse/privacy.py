@@ -95,6 +95,17 @@ class Step(NamedTuple):
         return [f"{update} AND ({', '.join(self.keys)}) IN ({some})" for some in named]
 
 
+def select_user_ids(tenant_id: str, user: str) -> str:
+    """`user`: an id, also one that only calls have, or a sign-in name."""
+    tenant, named = f"tenant_id = {literal(tenant_id)}", literal(user)
+    return (
+        "SELECT DISTINCT user_id FROM ("
+        f"SELECT user_id FROM users FINAL WHERE {tenant} AND (user_id = {named} OR upn = {named})"
+        f" UNION ALL SELECT user_id FROM rated_calls WHERE {tenant} AND user_id = {named} LIMIT 1"
+        ") AS known ORDER BY user_id"
+    )
+
+
 def purge_steps(purge: Purge) -> list[Step]:
     """What one wish takes out. The original of a reject is bytes: it is a user's when it holds his id."""
     who = f"tenant_id = {literal(purge.tenant_id)}"
