@@ -161,7 +161,7 @@ def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:
     from pipeline.warehouse.chart_io import write_chart
 
     bars = chart_bars(store, report, chosen)
-    title = f"{report.title}: {report.chart.title}" + (f", {chosen.tenant_id}" if chosen.tenant_id else "")
+    title = report.title + (f", {chosen.tenant_id}" if chosen.tenant_id else "") + f": {report.chart.title}"
     with _place(path) as beside:
         write_chart(beside, title=title, bars=bars, is_timeline=report.chart.is_timeline, ending=path.suffix.lower())
     stderr.print(f"chart in {plain(str(path))}")

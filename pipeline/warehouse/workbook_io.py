@@ -215,8 +215,9 @@ def _write_summary(book: Workbook, report: Report, summary: Summary) -> None:
 
 
 def _write_chart(book: Workbook, sheet: Worksheet, report: Report, bars: Sequence[Bar], top: int, bold: Any) -> None:
-    labels, series = series_of(bars, _CHART_POINTS_MAX, is_timeline=report.chart.is_timeline)
-    sheet.write_string(top, 0, report.chart.title, bold)
+    shown = series_of(bars, _CHART_POINTS_MAX, is_timeline=report.chart.is_timeline)
+    labels, series, chart_title = shown.labels, shown.values, shown.titled(report.chart.title)
+    sheet.write_string(top, 0, chart_title, bold)
     for place, unit in enumerate(series, 1):
         sheet.write_string(top, place, unit, bold)
     for index, label in enumerate(labels, 1):
@@ -236,7 +237,7 @@ def _write_chart(book: Workbook, sheet: Worksheet, report: Report, bars: Sequenc
                 "values": ["Summary", top + 1, place, last, place],
             }
         )
-    chart.set_title({"name": report.chart.title})
+    chart.set_title({"name": chart_title})
     if not report.chart.is_timeline:
         chart.set_y_axis({"reverse": True})
     chart.set_size({"width": 760, "height": 420})
