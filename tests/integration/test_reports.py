@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from pipeline.base.resources_io import resource_path
 from pipeline.cli.advise import app as advise_app
 from pipeline.cli.report import app
+from pipeline.warehouse.accounts import account_rows
 from pipeline.warehouse.chosen import EVERYTHING, Chosen, parse_period
 from pipeline.warehouse.funding_io import pasts
 from pipeline.warehouse.migrations import parse_migration
@@ -32,7 +33,7 @@ from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.usage import USAGE_COLUMNS
 from pipeline.warehouse.users import user_rows
-from tests.report_world import APRIL_MS, call, fill
+from tests.report_world import APRIL_MS, TABLES, account, call, fill
 from tests.warehouse_records import EPOCH_MS, account_event, consumed, user
 
 MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
@@ -395,6 +396,34 @@ def test_advice_for_one_tenant_is_the_same_as_among_all(world: Store) -> None:
     assert (len(alone.demand), alone.delay_hours) == ((31 + 5) * 24 + 1, 3)
     until = parse_period(None, "2026-03")
     assert [len(past.demand) for past in pasts(world, Chosen("t1", *until))] == [1], "no later than asked for"
+
+
+def test_who_is_billed_afterwards_gets_no_advice_to_recharge(world: Store, warehouse_url: str) -> None:
+    """R67: it cannot buy credits. With auto-recharge on it behaves as prepaid (R69), and what it owed was demand."""
+    states = [
+        account(4, tenant_id="t2", country="US", agreement="postpaid", recharge_is_enabled=False),
+        account(5, tenant_id="t4", country="US", agreement="postpaid", recharge_is_enabled=True),
+    ]
+    owed = {"outcome": "postpaid", "debited_micros": 0, "postpaid_micros": 40_000, "lots": [], "currency": "EUR"}
+    day_ms = 86_400_000
+    records = [
+        consumed("rated_call", call(10 * place + day, tenant_id=tenant, start_time=EPOCH_MS + day * day_ms, **owed))
+        for place, tenant in enumerate(("t2", "t4"), 1)
+        for day in range(5)
+    ]
+    for block in [*blocks_of(records), *account_rows(states, {}, TABLES).blocks]:
+        world.insert(block.table.name, block.table.column_types, block.columns)
+
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(advise_app, ["funding", "--warehouse", warehouse_url, *arguments])
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    found = json.loads(told("--format", "json"))
+    assert found["postpaid"] == ["t2"]
+    assert {each["tenant_id"]: each["demand_micros"] for each in found["tenants"]} == {"t1": 172_000, "t4": 200_000}
+    assert "post-paid, billed afterwards, needs no recharge: t2\n" in told()
+    assert told("--tenant", "t2") == "post-paid, billed afterwards, needs no recharge: t2\n"
 
 
 def test_advice_without_any_calls_says_that_there_are_none(folder_url: str) -> None:
