@@ -53,6 +53,19 @@ def _instant(text: str, *, is_end: bool) -> int:
         raise PeriodError(f"{text!r} is no day (2026-03-31), month (2026-03) or time (2026-03-31T10:00:00Z)") from None
 
 
+def whole_months(chosen: Chosen) -> Chosen:
+    """The same, of all the months that its period touches."""
+    from_ms, to_ms = chosen.from_ms, chosen.to_ms
+    return chosen._replace(
+        from_ms=None if from_ms is None else _month_start(from_ms),
+        to_ms=None if to_ms is None else add_months(_month_start(to_ms - 1), 1),
+    )
+
+
+def _month_start(instant_ms: int) -> int:
+    return parse_time(f"{month_of(instant_ms)}-01T00:00:00Z")
+
+
 def calls_condition(chosen: Chosen) -> str:
     """Over `rated_calls`; duplicates are left out. Seconds choose the partitions and the part of the key;
     milliseconds make the bounds exact."""

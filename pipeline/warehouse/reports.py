@@ -45,6 +45,11 @@ class Report(NamedTuple):
     def view(self) -> str:
         return "usage_report" if self.name == "usage" else self.name.replace("-", "_")
 
+    @property
+    def is_of_whole_months(self) -> bool:
+        """Whether a period of days shows all of the months that it touches."""
+        return "{months}" in self.template
+
 
 def _text(*names: str) -> tuple[ReportColumn, ...]:
     return tuple(ReportColumn(name, "text", name) for name in names)

@@ -34,7 +34,7 @@ from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.usage import USAGE_COLUMNS
 from pipeline.warehouse.users import user_rows
 from tests.report_world import APRIL_MS, TABLES, account, call, fill
-from tests.warehouse_records import EPOCH_MS, account_event, consumed, user
+from tests.warehouse_records import EPOCH_MS, account_event, consumed, ledger_entry, user
 
 MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
 D = Decimal
@@ -106,6 +106,36 @@ def test_a_statement_carries_each_months_balance_into_the_next(world: Store) -> 
     ]
     april = Chosen("t1", *parse_period("2026-04", "2026-04"))
     assert columns("credit-statement", april, world, "opening") == [(D("0.404"),)]
+
+
+@pytest.mark.parametrize("report", ["credit-statement", "minute-pools"])
+def test_a_report_of_whole_months_says_which_it_shows(world_url: str, tmp_path: Path, report: str) -> None:
+    """Asked for a day, it gave the figures of the month without a word."""
+    day = (report, "--warehouse", world_url, "--from", "2026-03-20", "--to", "2026-03-20")
+    month = (report, "--warehouse", world_url, "--from", "2026-03", "--to", "2026-03")
+    asked_day, asked_month = (run(*period, "--format", "csv") for period in (day, month))
+    assert asked_day.stdout == asked_month.stdout
+    assert asked_day.stderr == f"{report} is of whole months: it shows those from 2026-03 to 2026-03\n"
+    assert asked_month.stderr == ""
+    open_end = run(report, "--warehouse", world_url, "--from", "2026-03-20T10:00:00Z")
+    assert open_end.stderr == f"{report} is of whole months: it shows those from 2026-03\n"
+    path = tmp_path / "x.xlsx"
+    assert run(*day, "--output", str(path)).exit_code == 0
+    facts = {row[0].value: row[1].value for row in openpyxl.load_workbook(path)["Summary"].iter_rows(max_col=2)}
+    assert facts["From (UTC)"] == "2026-03-01T00:00:00Z"
+    assert facts["To (UTC), not included"] == "2026-04-01T00:00:00Z"
+
+
+def test_a_late_call_is_in_the_month_of_its_start_in_usage_and_of_its_posting_in_the_statement(world: Store) -> None:
+    """docs/warehouse.md says so, and that all months together agree."""
+    late = call(9, received_at=APRIL_MS, debited_micros=5_000)
+    entry = ledger_entry(9, [("credits:a", -5_000), ("revenue:usage", 5_000)], occurred_at=APRIL_MS)
+    for block in blocks_of([consumed("rated_call", late), consumed("ledger_entry", entry)]):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    spent = [row[:2] for row in columns("spend-by-user", Chosen("t1", user="anna"), world, "month", "charge")]
+    used = columns("credit-statement", Chosen("t1"), world, "month", "used")
+    assert spent == [("2026-03", D("0.101")), ("2026-04", D("0.026"))]
+    assert used == [("2026-03", D("0.096")), ("2026-04", D("0.031"))]
 
 
 def test_dial_out_is_the_organisers(world: Store) -> None:
