@@ -197,6 +197,7 @@ def _write_summary(book: Workbook, report: Report, summary: Summary) -> None:
     sheet.set_column(0, 0, 30)
     sheet.set_column(1, 6, 18)
     sheet.write_string(0, 0, report.title, title)
+    rounded = {column.name for column in report.columns if column.kind == "cents"}
     row = 2
     for name, value in summary.facts:
         sheet.write_string(row, 0, name, bold)
@@ -210,6 +211,8 @@ def _write_summary(book: Workbook, report: Report, summary: Summary) -> None:
             row += 1
             sheet.write_string(row, 0, column.name)
             sheet.write_number(row, 1, amount, formats[column.kind])
+            if column.kind == "money" and column.name in rounded:
+                sheet.write_string(row, 2, "exact; rows are rounded to cents")
         row += 1
     _write_chart(book, sheet, report, summary.bars, row + 1, bold)
 

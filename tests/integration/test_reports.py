@@ -249,6 +249,8 @@ def test_a_workbook_has_typed_cells_a_frozen_header_filters_and_a_chart(world_ur
     assert by_name["User Display Name"].quotePrefix
     facts = {row[0].value: row[1].value for row in book["Summary"].iter_rows(max_col=2) if row[0].value}
     assert facts["Charge"] == 0.122
+    remarks = {row[0].value: row[2].value for row in book["Summary"].iter_rows(max_col=3) if row[2].value}
+    assert remarks == {"Charge": "exact; rows are rounded to cents"}
     assert facts["Tenant"] == "t1"
 
 
