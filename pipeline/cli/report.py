@@ -67,7 +67,9 @@ def _command(report: Report) -> None:
                 show_default="--mask",
             ),
         ] = None,
-        zip_: Annotated[bool, typer.Option("--zip", help="the archive that administrators know (usage only)")] = False,
+        zip_: Annotated[
+            bool, typer.Option("--zip", help="the archive of calling plans that administrators know (usage only)")
+        ] = False,
         warehouse: WarehouseOption = None,
     ) -> None:
         settings = load_settings(warehouse=warehouse, mask_numbers=mask)

@@ -284,6 +284,33 @@ def test_the_archive_is_the_one_that_administrators_know(
     assert (chosen["startDateTime"], chosen["endDateTime"]) == ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z")
 
 
+def test_the_archive_of_calling_plans_has_no_direct_routing_and_says_so(
+    world: Store, warehouse_url: str, tmp_path: Path
+) -> None:
+    """They have a file of their own there; a report in another form is of all calls. One of 0 s has another reason."""
+    free = {"outcome": "free", "capability": None, "debited_micros": 0, "lots": []}
+    calls = [
+        call(9, call_type="dr_out", reason="direct_routing", **free),
+        call(10, call_type="ByotIn", direction="inbound", reason="not_connected", duration_s=0, **free),
+    ]
+    for block in blocks_of([consumed("rated_call", each) for each in calls]):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    path = tmp_path / "x.zip"
+    told = run("usage", "--warehouse", warehouse_url, "--zip", "--output", str(path))
+    assert (told.exit_code, told.stderr) == (
+        0,
+        f"7 rows in {path}\n2 calls of Direct Routing left out: the archive is of calling plans; a .csv has them\n",
+    )
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read(archive.namelist()[0]).decode()
+    assert "dr_out" not in text
+    assert "ByotIn" not in text
+    assert "call-1," in text
+    whole = run("usage", "--warehouse", warehouse_url, "--format", "csv").stdout
+    assert "dr_out" in whole
+    assert "ByotIn" in whole
+
+
 def test_a_file_that_is_there_is_kept_unless_forced(world_url: str, tmp_path: Path) -> None:
     path = tmp_path / "usage.csv"
     path.write_text("mine")
