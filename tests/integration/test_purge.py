@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.__main__ import cli
+from pipeline.warehouse.accounts import account_rows
 from pipeline.warehouse.chosen import EVERYTHING
 from pipeline.warehouse.privacy import RETENTION_DAYS
 from pipeline.warehouse.privacy_io import known_purges
@@ -18,8 +19,9 @@ from pipeline.warehouse.reports import REPORTS, report_sql
 from pipeline.warehouse.rows import blocks_of
 from pipeline.warehouse.store import Store, StoreRefused
 from pipeline.warehouse.store_io import migrate, open_store
-from tests.report_world import account, call, fill
-from tests.warehouse_records import consumed, rejected
+from pipeline.warehouse.users import user_rows
+from tests.report_world import TABLES, account, call, fill
+from tests.warehouse_records import consumed, rejected, user
 
 DAY_MS = 86_400_000
 NOW_MS = time.time_ns() // 1_000_000
@@ -174,11 +176,37 @@ def test_numbers_stay_for_the_days_of_their_country_and_not_one_longer(folder_ur
     store.close()
 
 
+def test_a_call_with_a_country_of_its_own_stays_for_the_days_of_its_users_country(warehouse_url: str) -> None:
+    """Each has a call a day younger and one a day older than that; who has no country has the organisation's, and 365
+    days where that is not known either."""
+    store = opened(warehouse_url)
+    countries = {"canadian": "CA", "dutch": "NL", "italian": "IT", "no-country": None}
+    days = {"canadian": 150, "dutch": 180, "italian": 730, "no-country": 150, "unheard-of": 150}
+    calls = [
+        call(2 * place + late, user_id=user_id, usage_country="US", rating_country="US", start_time=start_ms)
+        for place, (user_id, days_max) in enumerate(days.items())
+        for late, start_ms in enumerate((NOW_MS - (days_max - 1) * DAY_MS, NOW_MS - (days_max + 1) * DAY_MS))
+    ]
+    elsewhere = call(20, tenant_id="t9", usage_country="CA", start_time=NOW_MS - 364 * DAY_MS)
+    calls += [elsewhere, elsewhere | {"usage_id": "call-21", "applied_seq": 21, "start_time": NOW_MS - 366 * DAY_MS}]
+    people = [
+        consumed("user", user(user_id, country=country), 1, key=f"t1/{user_id}".encode())
+        for user_id, country in countries.items()
+    ]
+    insert(store, *(consumed("rated_call", each) for each in calls))
+    of_tenant = account_rows([account(1, country="CA")], {}, TABLES).blocks
+    for block in [*user_rows(people, {}).blocks, *of_tenant]:
+        store.insert(block.table.name, block.table.column_types, block.columns)
+    store.close()
+    assert run(warehouse_url, "--retention", "--yes").exit_code == 0
+    store = opened(warehouse_url)
+    gone = {row[0] for row in rows(store, NUMBERS) if row[1] == "*"}
+    store.close()
+    assert gone == {"call-1", "call-3", "call-5", "call-7", "call-9", "call-21"}
+
+
 def test_rejects_stay_for_the_days_of_their_organisations_country(warehouse_url: str) -> None:
     store = opened(warehouse_url)
-    from pipeline.warehouse.accounts import account_rows
-    from tests.report_world import TABLES
-
     states = [account(1, tenant_id="canadian", country="CA"), account(2, tenant_id="italian", country="IT")]
     for block in account_rows(states, {}, TABLES).blocks:
         store.insert(block.table.name, block.table.column_types, block.columns)
