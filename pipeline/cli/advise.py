@@ -47,10 +47,11 @@ def funding(
 ) -> None:
     """Say what trigger and amount to set for each tenant, so that it runs dry less often than the risk you choose.
 
-    How: demand is what calls took from credits, and the price of those refused for want of money, by the hour. A
-    recharge takes as long as 19 of 20 past ones took. The trigger is the most that such a delay used up, but for the
-    share you risk; it is raised until, run over the past, no larger share of recharges came too late. The amount is
-    the demand of the days that a recharge should last, and never below the trigger.
+    How: demand is what calls took, and the price of those refused for want of money, by the hour. A recharge takes as
+    long as 19 of 20 past ones took. The trigger is the most that such a delay used up, but for the share you risk; it
+    is raised until, run over the past, no larger share of recharges came too late. The amount is the demand of the
+    days that a recharge should last, and never below the trigger. A post-paid tenant whose auto-recharge is off is
+    billed afterwards, and gets no advice.
 
     How good that would have been is measured on the last third of the past, with a setting worked out from the first
     two thirds alone, beside today's setting over the same hours.
@@ -66,6 +67,7 @@ def funding(
             raise fail("--chart draws one tenant: give --tenant too, and a name that ends in .svg or .png")
         check_place(chart, is_forced=force)
     advices: list[Advice] = []
+    postpaid: list[str] = []
     silent = 0
     with one_line(), opened(load_settings(warehouse=warehouse).warehouse) as store:
         if tenant is not None:
@@ -73,6 +75,10 @@ def funding(
         with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
             bar = progress.add_task("tenants", total=None)
             for past in pasts(store, chosen):
+                progress.advance(bar)
+                if past.is_postpaid:
+                    postpaid.append(past.tenant_id)
+                    continue
                 found = advise(
                     past.tenant_id,
                     past.currency,
@@ -81,7 +87,6 @@ def funding(
                     today=past.today,
                     wish=wish,
                 )
-                progress.advance(bar)
                 if found is None:
                     silent += 1
                     continue
@@ -93,13 +98,16 @@ def funding(
                         draw_past(path, past, drawn, ending=chart.suffix.lower())
                     stderr.print(f"picture in {plain(str(chart))}")
     if format == "json":
-        typer.echo(json.dumps({"tenants": [_as_json(each) for each in advices], "too_little_data": silent}))
+        tenants = [_as_json(each) for each in advices]
+        typer.echo(json.dumps({"tenants": tenants, "too_little_data": silent, "postpaid": postpaid}))
         return
     if advices:
         _print(advices, Console(), risk)
+    if postpaid:
+        typer.echo(f"post-paid, billed afterwards, needs no recharge: {', '.join(postpaid)}")
     if silent:
         typer.echo(f"{silent:,} tenants used credits for less than {HOURS_MIN // HOURS_PER_DAY} days: nothing to learn")
-    elif not advices:
+    elif not advices and not postpaid:
         typer.echo("no tenant used credits: check --tenant, --from and --to")
 
 

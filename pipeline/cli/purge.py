@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import closing
 from typing import Annotated, Literal
 
 import typer
@@ -13,9 +14,9 @@ from rich.table import Table
 
 from pipeline.cli.failure import fail, load_settings, plain, stderr
 from pipeline.cli.report_run import check_tenant
-from pipeline.cli.warehouse_options import WarehouseOption
+from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.warehouse.privacy import Purge, Step, purge_steps, retention_steps
-from pipeline.warehouse.store import StoreAway, StoreRefused
+from pipeline.warehouse.store import Store, StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate, open_store
 
 
@@ -24,7 +25,7 @@ def purge(
         str | None, typer.Option(help="take out this organisation's numbers and names", show_default="none")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="of --tenant only this user, by id", show_default="everybody")
+        str | None, typer.Option(help="of --tenant only this user, by id or sign-in name", show_default="everybody")
     ] = None,
     retention: Annotated[
         bool, typer.Option("--retention", help="take out what is older than its country allows")
@@ -42,36 +43,55 @@ def purge(
 
     Example: pstn purge --tenant contoso --user 7c1e9d1e-2f0f-4b6e-9a55-3f2b6d1c0a11 --dry-run
     """
-    from pipeline.warehouse.privacy_io import known_purges, note_purge, row_counts, take_out
+    from pipeline.warehouse.privacy_io import note_purge, take_out
 
     if tenant is None and user is not None:
         raise fail("--user needs --tenant: ids of users are the organisation's")
     if tenant is None and not retention:
         raise fail("say what is to go: --tenant, with --user for one person, or --retention")
     now_ms = time.time_ns() // 1_000_000
-    wished = [] if tenant is None else [Purge(tenant, user or "", now_ms)]
+    url = load_settings(warehouse=warehouse).warehouse
+    with opened(url) as store:  # reading: a name that was mistyped makes no warehouse, and no wish
+        wished = [] if tenant is None else _wishes(store, tenant, user, now_ms)
+        if dry_run:
+            _report(_counted(store, wished, now_ms if retention else None), is_dry=True, format=format)
+            return
     try:
-        store = open_store(load_settings(warehouse=warehouse).warehouse)
-        try:
+        with closing(open_store(url)) as store:
             migrate(store)
-            if tenant is not None:
-                check_tenant(store, tenant)
-            repeated = [each for each in known_purges(store) if each[:2] not in {wish[:2] for wish in wished}]
-            steps = [step for each in (*wished, *repeated) for step in purge_steps(each)]
-            if retention:
-                steps += retention_steps(now_ms)
-            counted = list(zip(steps, row_counts(store, steps), strict=True))
-            todo = [step for step, count in counted if count]
-            if not dry_run:
-                _ask(sum(count for _, count in counted), is_sure=yes)
-                for wish in wished:
-                    note_purge(store, wish)
-                take_out(store, todo, _say)
-        finally:
-            store.close()
+            counted = _counted(store, wished, now_ms if retention else None)
+            _ask(sum(count for _, count in counted), is_sure=yes)
+            for wish in wished:
+                note_purge(store, wish)
+            take_out(store, [step for step, count in counted if count], _say)
     except (StoreAway, StoreRefused) as error:
         raise fail(plain(str(error))) from None
-    _report(counted, is_dry=dry_run, format=format)
+    _report(counted, is_dry=False, format=format)
+
+
+def _wishes(store: Store, tenant: str, user: str | None, now_ms: int) -> list[Purge]:
+    """One for each user who has that id or sign-in name."""
+    from pipeline.warehouse.privacy_io import user_ids
+
+    check_tenant(store, tenant)
+    if user is None:
+        return [Purge(tenant, "", now_ms)]
+    found = user_ids(store, tenant, user)
+    if not found:
+        who = f"the warehouse knows no user {user!r} of {tenant!r}"
+        raise fail(plain(f"{who}: give an id or a sign-in name as `pstn report spend-by-user` shows it"))
+    return [Purge(tenant, user_id, now_ms) for user_id in found]
+
+
+def _counted(store: Store, wished: list[Purge], retained_ms: int | None) -> list[tuple[Step, int]]:
+    """The steps of these wishes, of all earlier ones and, at `retained_ms`, of retention; each with its rows."""
+    from pipeline.warehouse.privacy_io import known_purges, row_counts
+
+    repeated = [each for each in known_purges(store) if each[:2] not in {wish[:2] for wish in wished}]
+    steps = [step for each in (*wished, *repeated) for step in purge_steps(each)]
+    if retained_ms is not None:
+        steps += retention_steps(retained_ms)
+    return list(zip(steps, row_counts(store, steps), strict=True))
 
 
 def _ask(row_count: int, *, is_sure: bool) -> None:

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.failure import fail, load_settings, one_line, plain
+from pipeline.base.calendar import month_of
+from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
 from pipeline.cli.reconcile import reconcile
 from pipeline.cli.report_run import Format, Wish, run
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
-from pipeline.warehouse.chosen import Chosen
+from pipeline.warehouse.chosen import Chosen, whole_months
 from pipeline.warehouse.reports import REPORTS, Report
 
 app = typer.Typer(no_args_is_help=True, help="Reports from the warehouse.")
@@ -28,6 +29,10 @@ _EXAMPLES = {
     "top-destinations": "--tenant contoso --country DE",
     "spend-by-user": "--tenant contoso --from 2026-03 --to 2026-03 --user anna@contoso.example",
     "reconciliation": "--from 2026-03 --format json",
+}
+_NOTES = {
+    "credit-statement": "A charge stands in the month in which the ledger posted it, the usage report has a call in the"
+    " month in which it began: a call that arrives after the end of its month makes the two differ.",
 }
 
 
@@ -62,7 +67,9 @@ def _command(report: Report) -> None:
                 show_default="--mask",
             ),
         ] = None,
-        zip_: Annotated[bool, typer.Option("--zip", help="the archive that administrators know (usage only)")] = False,
+        zip_: Annotated[
+            bool, typer.Option("--zip", help="the archive of calling plans that administrators know (usage only)")
+        ] = False,
         warehouse: WarehouseOption = None,
     ) -> None:
         settings = load_settings(warehouse=warehouse, mask_numbers=mask)
@@ -71,12 +78,25 @@ def _command(report: Report) -> None:
         )
         _check_options(report, chosen, chart, is_archive=zip_, format=format)
         wish = Wish(format, output, chart, zip_, settings.mask_numbers, force, limit)
+        shown = whole_months(chosen) if report.is_of_whole_months else chosen
         with one_line(), opened(settings.warehouse) as store:
-            run(store, report, chosen, wish)
+            run(store, report, shown, wish)
+        if shown != chosen:
+            _say_months(report, shown)
 
     about = f"{report.about}\n\nIt reads while a worker runs. Times and days are UTC; sums are exact to the micro-unit."
+    if report.is_of_whole_months:
+        about += " It is of whole months: a period of days shows each month that it touches."
+    if report.name in _NOTES:
+        about += f"\n\n{_NOTES[report.name]}"
     example = f"Example: pstn report {report.name} {_EXAMPLES[report.name]}"
     app.command(report.name, help=f"{about}\n\n{example}")(command)
+
+
+def _say_months(report: Report, shown: Chosen) -> None:
+    first = "" if shown.from_ms is None else f" from {month_of(shown.from_ms)}"
+    last = "" if shown.to_ms is None else f" to {month_of(shown.to_ms - 1)}"
+    stderr.print(f"{report.name} is of whole months: it shows those{first}{last}")
 
 
 def _check_options(

@@ -21,7 +21,7 @@ from pipeline.base.calendar import format_time
 from pipeline.cli.failure import fail, plain, stderr
 from pipeline.cli.report_table import print_chart, print_rows, usage_total_line
 from pipeline.warehouse.chart import Bar
-from pipeline.warehouse.chosen import Chosen
+from pipeline.warehouse.chosen import Chosen, direct_routing_condition
 from pipeline.warehouse.export_io import write_archive, write_csv, write_json, write_parquet, written_beside
 from pipeline.warehouse.reports import Report, chart_sql, report_sql, summed_columns, totals_sql
 from pipeline.warehouse.store import Rows, Store, literal
@@ -59,6 +59,7 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
         # The same wish, the same name, as an identifier in a name should be.
         identifier = uuid.uuid5(uuid.NAMESPACE_URL, repr((chosen, wish.is_masking)))
         output = Path(f"Export.callingplans.{identifier}.zip")
+    chosen = chosen._replace(is_calling_plans=wish.is_archive)
     shape = _shape(wish, output)
     if shape in ("xlsx", "parquet") and output is None:
         raise fail(f"--format {shape} needs a file: --output {report.name}.{shape}")
@@ -70,6 +71,8 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
     else:
         count = _to_file(store, report, chosen, wish, shape, output)
         stderr.print(f"{count:,} rows in {plain(str(output))}")
+    if wish.is_archive:
+        _say_left_out(store, chosen)
     if count == 0:
         _say_nothing_found(store, report, chosen, is_table=shape == "table" and output is None)
     if wish.chart is not None:
@@ -157,11 +160,18 @@ def chart_bars(store: Store, report: Report, chosen: Chosen) -> list[Bar]:
     return [Bar(str(label), str(unit), Decimal(total), count) for label, unit, total, count in rows]
 
 
+def _say_left_out(store: Store, chosen: Chosen) -> None:
+    sql = f"SELECT count() FROM rated_calls FINAL WHERE {direct_routing_condition(chosen)}"
+    [(count,)] = store.query(sql).rows
+    if int(str(count)):
+        stderr.print(f"{count:,} calls of Direct Routing left out: the archive is of calling plans; a .csv has them")
+
+
 def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:
     from pipeline.warehouse.chart_io import write_chart
 
     bars = chart_bars(store, report, chosen)
-    title = f"{report.title}: {report.chart.title}" + (f", {chosen.tenant_id}" if chosen.tenant_id else "")
+    title = report.title + (f", {chosen.tenant_id}" if chosen.tenant_id else "") + f": {report.chart.title}"
     with _place(path) as beside:
         write_chart(beside, title=title, bars=bars, is_timeline=report.chart.is_timeline, ending=path.suffix.lower())
     stderr.print(f"chart in {plain(str(path))}")

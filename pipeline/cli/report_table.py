@@ -97,12 +97,13 @@ def usage_total_line(currency: str, call_count: int, duration_s: int, charge_mic
 
 def print_chart(bars: Sequence[Bar], report: Report, console: Console) -> None:
     """One block of bars for each unit; none when there is nothing to compare."""
-    labels, series = series_of(bars, _BARS_MAX, is_timeline=report.chart.is_timeline)
-    for unit, values in series.items():
+    series = series_of(bars, _BARS_MAX, is_timeline=report.chart.is_timeline)
+    labels, title = series.labels, plain(series.titled(report.chart.title))
+    for unit, values in series.values.items():
         largest = max(values, default=Decimal(0))
         if len(labels) < 2 or largest <= 0:
             continue
-        console.print(f"\n[bold]{plain(report.chart.title)}[/], {plain(unit)}", highlight=False)
+        console.print(f"\n[bold]{title}[/], {plain(unit)}", highlight=False)
         width = min(_LABEL_CELLS, max(map(len, labels)))
         # Money with its decimals, minutes and calls as the whole numbers they are.
         texts = amounts(values) if unit.isupper() else [f"{int(value):,}" for value in values]

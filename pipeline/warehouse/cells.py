@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-# What a spreadsheet would compute, and not a telephone number with or without a masked tail.
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+# What a spreadsheet would compute, also behind a character that it drops (a tab, a line's end, NUL, a byte order mark)
+# or in full width; and not a telephone number with or without a masked tail.
+_FORMULA = re.compile("[-=+@\uff0d\uff1d\uff0b\uff20\t\r\n\0\ufeff]")
 _TELEPHONE_NUMBER = re.compile(r"\+[0-9]+\**")
 
 

@@ -28,14 +28,15 @@ _BAR_COLOUR = "#2f6f9f"
 
 def write_chart(path: Path, *, title: str, bars: Sequence[Bar], is_timeline: bool, ending: str) -> None:
     """One plot for each unit, one above the other: currencies share no axis."""
-    labels, series = series_of(bars, _LABELS_MAX, is_timeline=is_timeline)
+    shown = series_of(bars, _LABELS_MAX, is_timeline=is_timeline)
+    labels, series = shown.labels, shown.values
     with mpl.rc_context(_LOOK):
         rows = 0 if is_timeline else len(labels) * len(series)
         height = max(_HEIGHT_INCHES, 1 + _INCHES_A_LABEL * rows)
         figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(max(1, len(series)), 1, squeeze=False, sharex=is_timeline)
-        figure.suptitle(title)
+        figure.suptitle(shown.titled(title))
         for axis, (unit, values) in zip(axes[:, 0], series.items(), strict=False):
             heights = [float(value) for value in values]  # only drawn
             if is_timeline:

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from pipeline.base.calendar import MS_PER_DAY, MS_PER_S, add_months, month_of, parse_time
+from pipeline.cdr.call_types import CALL_TYPES, Family
 from pipeline.warehouse.store import literal
 from pipeline.warehouse.tables import INSTANT_MS_MAX
 
@@ -18,6 +19,7 @@ class Chosen(NamedTuple):
     """Of one tenant or of all; that began at or after `from_ms` and before `to_ms` (None: no bound).
 
     `user` is a user id or a sign-in name; `country` the one that the call was rated in, the export's User Location.
+    `is_calling_plans`: without the calls of Direct Routing, which have an export of their own (domain page, section 2).
     """
 
     tenant_id: str | None = None
@@ -26,9 +28,11 @@ class Chosen(NamedTuple):
     user: str | None = None
     capability: str | None = None
     country: str | None = None
+    is_calling_plans: bool = False
 
 
 EVERYTHING = Chosen()
+_DIRECT_ROUTING = ", ".join(literal(each.name) for each in CALL_TYPES.values() if each.family is Family.DIRECT_ROUTING)
 
 
 def parse_period(from_text: str | None, to_text: str | None) -> tuple[int | None, int | None]:
@@ -53,6 +57,19 @@ def _instant(text: str, *, is_end: bool) -> int:
         raise PeriodError(f"{text!r} is no day (2026-03-31), month (2026-03) or time (2026-03-31T10:00:00Z)") from None
 
 
+def whole_months(chosen: Chosen) -> Chosen:
+    """The same, of all the months that its period touches."""
+    from_ms, to_ms = chosen.from_ms, chosen.to_ms
+    return chosen._replace(
+        from_ms=None if from_ms is None else _month_start(from_ms),
+        to_ms=None if to_ms is None else add_months(_month_start(to_ms - 1), 1),
+    )
+
+
+def _month_start(instant_ms: int) -> int:
+    return parse_time(f"{month_of(instant_ms)}-01T00:00:00Z")
+
+
 def calls_condition(chosen: Chosen) -> str:
     """Over `rated_calls`; duplicates are left out. Seconds choose the partitions and the part of the key;
     milliseconds make the bounds exact."""
@@ -67,7 +84,14 @@ def calls_condition(chosen: Chosen) -> str:
         conditions.append(f"capability = {literal(chosen.capability)}")
     if chosen.country is not None:
         conditions.append(f"rating_country = {literal(chosen.country)}")
+    if chosen.is_calling_plans:
+        conditions.append(f"call_type NOT IN ({_DIRECT_ROUTING})")
     return " AND ".join(conditions)
+
+
+def direct_routing_condition(chosen: Chosen) -> str:
+    """Over `rated_calls`: the calls that `is_calling_plans` leaves out."""
+    return f"{calls_condition(chosen._replace(is_calling_plans=False))} AND call_type IN ({_DIRECT_ROUTING})"
 
 
 def users_condition(chosen: Chosen) -> str:

@@ -1,6 +1,6 @@
 """From past usage: which trigger and recharge amount keep a tenant from running dry, and what that costs. Pure.
 
-1. *Demand* is what calls took from credits, and the price of those refused for want of money, by the hour they began.
+1. *Demand* is what calls took, and the price of those refused for want of money, by the hour they began.
 2. *Delay*: a recharge takes as long as 19 of 20 past ones took, at least the hour in which it is asked for.
 3. *Trigger*: the demand of a delay that begins in an hour with calls was less than this, but for the share `risk` of
    them; raised further until, run over the past, no larger share of recharges came too late.

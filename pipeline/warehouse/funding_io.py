@@ -17,7 +17,8 @@ _FOR_WANT_OF_MONEY = "('balance_not_positive', 'no_account_funding', 'overage_of
 
 
 class Past(NamedTuple):
-    """What is known of a tenant. `demand`: micros by hour, from `first_hour` (hours since 1970) to the last of all."""
+    """What is known of a tenant. `demand`: micros by hour, from `first_hour` (hours since 1970) to the last of all.
+    `is_postpaid`: it is billed afterwards, as a post-paid account is while auto-recharge is off (R67, R69)."""
 
     tenant_id: str
     currency: str
@@ -25,31 +26,40 @@ class Past(NamedTuple):
     demand: list[int]
     delay_hours: int
     today: Setting | None
+    is_postpaid: bool
+
+
+class _Account(NamedTuple):
+    today: Setting | None
+    is_postpaid: bool
 
 
 def pasts(store: Store, chosen: Chosen) -> Iterator[Past]:
-    """By tenant. A tenant's hours end with the last call of anybody: an hour without calls is an hour of the past."""
+    """By tenant. A tenant's hours end with the last call of anybody: an hour without calls is an hour of the past. Who
+    never had a recharge has the delay of all the others'."""
+    anybody = Chosen(from_ms=chosen.from_ms, to_ms=chosen.to_ms)
     bounds = (
-        f"SELECT count(), max(intDiv(start_time_ms, {MS_PER_HOUR})) FROM rated_calls WHERE {calls_condition(chosen)}"
+        f"SELECT count(), max(intDiv(start_time_ms, {MS_PER_HOUR})) FROM rated_calls WHERE {calls_condition(anybody)}"
     )
     [(count, last)] = _rows(store, bounds)
     if not count:
         return
-    today = _settings(store, chosen)
-    delays = _delays(store, chosen)
+    accounts = _accounts(store, chosen)
+    delays = _delays(store, anybody)
     usual = delay_hours_of([delay for each in delays.values() for delay in each])
     for (tenant_id, currency), rows in groupby(_rows(store, _demand_sql(chosen)), key=lambda row: (row[0], row[1])):
         by_hour = {int(hour): int(micros) for _, _, hour, micros in rows}
         first = min(by_hour)
         demand = [by_hour.get(hour, 0) for hour in range(first, int(last) + 1)]
         own = delays.get(tenant_id)
-        yield Past(tenant_id, currency, first, demand, delay_hours_of(own) if own else usual, today.get(tenant_id))
+        account = accounts.get(tenant_id, _Account(None, is_postpaid=False))
+        yield Past(tenant_id, currency, first, demand, delay_hours_of(own) if own else usual, *account)
 
 
 def _demand_sql(chosen: Chosen) -> str:
     refused = f"outcome = 'unpaid' AND reason IN {_FOR_WANT_OF_MONEY}"
     return f"""SELECT tenant_id, currency, intDiv(start_time_ms, {MS_PER_HOUR}) AS hour,
-    sum(debited_micros + if({refused}, price_micros, 0)) AS micros
+    sum(debited_micros + postpaid_micros + if({refused}, price_micros, 0)) AS micros
 FROM rated_calls FINAL
 WHERE {calls_condition(chosen)}
 GROUP BY tenant_id, currency, hour
@@ -57,16 +67,17 @@ HAVING micros > 0
 ORDER BY tenant_id, currency, hour"""
 
 
-def _settings(store: Store, chosen: Chosen) -> dict[str, Setting]:
-    sql = f"""SELECT tenant_id, argMax(recharge_is_enabled, month), argMax(recharge_trigger_micros, month),
-    argMax(recharge_amount_micros, month)
+def _accounts(store: Store, chosen: Chosen) -> dict[str, _Account]:
+    sql = f"""SELECT tenant_id, argMax(agreement, month), argMax(recharge_is_enabled, month),
+    argMax(recharge_trigger_micros, month), argMax(recharge_amount_micros, month)
 FROM accounts FINAL
 WHERE {users_condition(chosen)}
 GROUP BY tenant_id"""
     return {
-        tenant_id: Setting(int(trigger), int(amount))
-        for tenant_id, is_enabled, trigger, amount in _rows(store, sql)
+        tenant_id: _Account(Setting(int(trigger), int(amount)), is_postpaid=False)
         if is_enabled
+        else _Account(None, is_postpaid=agreement == "postpaid")
+        for tenant_id, agreement, is_enabled, trigger, amount in _rows(store, sql)
     }
 
 

@@ -48,6 +48,8 @@ _HOLDS = {
 # A statement may have 256 KiB: two ids of 64 characters take up to 512 bytes, and 10 around them.
 _NAMED_MAX = 400
 
+# Users with a country of their own.
+_SETTLED = "SELECT tenant_id, user_id FROM users FINAL WHERE country != ''"
 _HOMES = "SELECT tenant_id, argMax(country, month) AS home FROM accounts GROUP BY tenant_id"
 
 
@@ -95,6 +97,17 @@ class Step(NamedTuple):
         return [f"{update} AND ({', '.join(self.keys)}) IN ({some})" for some in named]
 
 
+def select_user_ids(tenant_id: str, user: str) -> str:
+    """`user`: an id, also one that only calls have, or a sign-in name."""
+    tenant, named = f"tenant_id = {literal(tenant_id)}", literal(user)
+    return (
+        "SELECT DISTINCT user_id FROM ("
+        f"SELECT user_id FROM users FINAL WHERE {tenant} AND (user_id = {named} OR upn = {named})"
+        f" UNION ALL SELECT user_id FROM rated_calls WHERE {tenant} AND user_id = {named} LIMIT 1"
+        ") AS known ORDER BY user_id"
+    )
+
+
 def purge_steps(purge: Purge) -> list[Step]:
     """What one wish takes out. The original of a reject is bytes: it is a user's when it holds his id."""
     who = f"tenant_id = {literal(purge.tenant_id)}"
@@ -114,7 +127,10 @@ def purge_steps(purge: Purge) -> list[Step]:
 
 
 def retention_steps(now_ms: int) -> list[Step]:
-    """What is older than its country allows. A user's name goes with the last of his calls that may be shown."""
+    """What is older than its country allows. A user's name goes with the last of his calls that may be shown.
+
+    A call was rated by its user's country, unless it came with one of its own: then the user, as he is now, tells his.
+    """
     by_days: dict[int, list[str]] = {}
     for country, days in RETENTION_DAYS.items():
         by_days.setdefault(days, []).append(country)
@@ -125,11 +141,23 @@ def retention_steps(now_ms: int) -> list[Step]:
         is_rest = days == RETENTION_DAYS_OTHERS
         named = [country for country in RETENTION_DAYS if RETENTION_DAYS[country] != days] if is_rest else countries
         within = f"{'NOT ' if is_rest else ''}IN"
-        where = f"rating_country {within} ({_texts(named)})"
+        of_country = f"{within} ({_texts(named)})"
         which = f"tenant_id {within} (SELECT tenant_id FROM ({_HOMES}) WHERE home IN ({_texts(named)}))"
+        whose = (
+            f"((tenant_id, user_id) IN ({_SETTLED} AND country {of_country})"
+            f" OR (tenant_id, user_id) NOT IN ({_SETTLED}) AND {which})"
+        )
         why = f"older than {days} days" + (" (all other countries)" if is_rest else f" ({', '.join(countries)})")
+        old_calls = f"{_HOLDS['rated_calls']} AND start_time_ms < {before_ms}"
         steps += [
-            Step("rated_calls", why, f"{_HOLDS['rated_calls']} AND {where} AND start_time_ms < {before_ms}"),
+            Step("rated_calls", why, f"{old_calls} AND usage_country = '' AND rating_country {of_country}"),
+            Step(
+                "rated_calls",
+                f"{why}, rated by another country than the user's",
+                f"{old_calls} AND usage_country != ''",
+                whose=whose,
+                keys=("tenant_id", "user_id"),
+            ),
             Step(
                 "rejected_cdrs",
                 why,

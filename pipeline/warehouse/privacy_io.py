@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.warehouse.privacy import PURGES, PURGES_COLUMNS, SELECT_PURGES, Purge, Step
+from pipeline.warehouse.privacy import PURGES, PURGES_COLUMNS, SELECT_PURGES, Purge, Step, select_user_ids
 from pipeline.warehouse.store import Store, StoreAway
 
 _POLL_S = 0.2
@@ -17,6 +17,11 @@ _OPEN_MUTATIONS = "SELECT count() FROM system.mutations WHERE database = current
 def known_purges(store: Store) -> list[Purge]:
     """Every wish that was ever made; each run does them again."""
     return [Purge(str(tenant), str(user), int(str(before))) for tenant, user, before in store.query(SELECT_PURGES).rows]
+
+
+def user_ids(store: Store, tenant_id: str, user: str) -> list[str]:
+    """Of the users who have that id or sign-in name; of nobody for an empty one."""
+    return [str(row[0]) for row in store.query(select_user_ids(tenant_id, user)).rows] if user else []
 
 
 def note_purge(store: Store, purge: Purge) -> None:

@@ -20,7 +20,8 @@ __all__ = ["REPORTS", "Chart", "Report", "ReportColumn", "chart_sql", "report_sq
 
 class Chart(NamedTuple):
     """One picture of a report: `value` summed for each `label`, in the currency or unit of the expression `unit`.
-    `is_timeline`: in the order of the labels; else the largest first."""
+    `is_timeline`: the labels are days or months, and the title needs to be followed by which; else the largest first.
+    """
 
     title: str
     label: str
@@ -43,6 +44,11 @@ class Report(NamedTuple):
     @property
     def view(self) -> str:
         return "usage_report" if self.name == "usage" else self.name.replace("-", "_")
+
+    @property
+    def is_of_whole_months(self) -> bool:
+        """Whether a period of days shows all of the months that it touches."""
+        return "{months}" in self.template
 
 
 def _text(*names: str) -> tuple[ReportColumn, ...]:
@@ -282,7 +288,7 @@ REPORTS: dict[str, Report] = {
             usage_columns(is_masking=False),
             "",
             _CALL_OPTIONS,
-            Chart("Charge by day", f"toString({_DAY_OF_CALL})", "debited_micros + postpaid_micros", "currency", True),
+            Chart("Charge", f"toString({_DAY_OF_CALL})", "debited_micros + postpaid_micros", "currency", True),
         ),
         Report(
             "minute-pools",
@@ -354,7 +360,7 @@ REPORTS: dict[str, Report] = {
             ),
             _DAILY,
             _CALL_OPTIONS,
-            Chart("Charge by day", "toString(day)", "charge", "currency", True),
+            Chart("Charge", "toString(day)", "charge", "currency", True),
         ),
         Report(
             "unpaid-calls",
@@ -428,7 +434,7 @@ REPORTS: dict[str, Report] = {
             ),
             _RECONCILIATION,
             frozenset(),
-            Chart("Debited by calls", "month", "debited_by_calls", "currency", True),
+            Chart("Debits of calls", "month", "debited_by_calls", "currency", True),
         ),
     )
 }

@@ -197,6 +197,7 @@ def _write_summary(book: Workbook, report: Report, summary: Summary) -> None:
     sheet.set_column(0, 0, 30)
     sheet.set_column(1, 6, 18)
     sheet.write_string(0, 0, report.title, title)
+    rounded = {column.name for column in report.columns if column.kind == "cents"}
     row = 2
     for name, value in summary.facts:
         sheet.write_string(row, 0, name, bold)
@@ -210,13 +211,16 @@ def _write_summary(book: Workbook, report: Report, summary: Summary) -> None:
             row += 1
             sheet.write_string(row, 0, column.name)
             sheet.write_number(row, 1, amount, formats[column.kind])
+            if column.kind == "money" and column.name in rounded:
+                sheet.write_string(row, 2, "exact; rows are rounded to cents")
         row += 1
     _write_chart(book, sheet, report, summary.bars, row + 1, bold)
 
 
 def _write_chart(book: Workbook, sheet: Worksheet, report: Report, bars: Sequence[Bar], top: int, bold: Any) -> None:
-    labels, series = series_of(bars, _CHART_POINTS_MAX, is_timeline=report.chart.is_timeline)
-    sheet.write_string(top, 0, report.chart.title, bold)
+    shown = series_of(bars, _CHART_POINTS_MAX, is_timeline=report.chart.is_timeline)
+    labels, series, chart_title = shown.labels, shown.values, shown.titled(report.chart.title)
+    sheet.write_string(top, 0, chart_title, bold)
     for place, unit in enumerate(series, 1):
         sheet.write_string(top, place, unit, bold)
     for index, label in enumerate(labels, 1):
@@ -236,7 +240,7 @@ def _write_chart(book: Workbook, sheet: Worksheet, report: Report, bars: Sequenc
                 "values": ["Summary", top + 1, place, last, place],
             }
         )
-    chart.set_title({"name": report.chart.title})
+    chart.set_title({"name": chart_title})
     if not report.chart.is_timeline:
         chart.set_y_axis({"reverse": True})
     chart.set_size({"width": 760, "height": 420})

@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from pipeline.base.resources_io import resource_path
 from pipeline.cli.advise import app as advise_app
 from pipeline.cli.report import app
+from pipeline.warehouse.accounts import account_rows
 from pipeline.warehouse.chosen import EVERYTHING, Chosen, parse_period
 from pipeline.warehouse.funding_io import pasts
 from pipeline.warehouse.migrations import parse_migration
@@ -32,8 +33,8 @@ from pipeline.warehouse.store import Store
 from pipeline.warehouse.store_io import migrate, open_store
 from pipeline.warehouse.usage import USAGE_COLUMNS
 from pipeline.warehouse.users import user_rows
-from tests.report_world import fill
-from tests.warehouse_records import EPOCH_MS, account_event, consumed, user
+from tests.report_world import APRIL_MS, TABLES, account, call, fill
+from tests.warehouse_records import EPOCH_MS, account_event, consumed, ledger_entry, user
 
 MARCH = Chosen("t1", *parse_period("2026-03", "2026-03"))
 D = Decimal
@@ -105,6 +106,36 @@ def test_a_statement_carries_each_months_balance_into_the_next(world: Store) -> 
     ]
     april = Chosen("t1", *parse_period("2026-04", "2026-04"))
     assert columns("credit-statement", april, world, "opening") == [(D("0.404"),)]
+
+
+@pytest.mark.parametrize("report", ["credit-statement", "minute-pools"])
+def test_a_report_of_whole_months_says_which_it_shows(world_url: str, tmp_path: Path, report: str) -> None:
+    """Asked for a day, it gave the figures of the month without a word."""
+    day = (report, "--warehouse", world_url, "--from", "2026-03-20", "--to", "2026-03-20")
+    month = (report, "--warehouse", world_url, "--from", "2026-03", "--to", "2026-03")
+    asked_day, asked_month = (run(*period, "--format", "csv") for period in (day, month))
+    assert asked_day.stdout == asked_month.stdout
+    assert asked_day.stderr == f"{report} is of whole months: it shows those from 2026-03 to 2026-03\n"
+    assert asked_month.stderr == ""
+    open_end = run(report, "--warehouse", world_url, "--from", "2026-03-20T10:00:00Z")
+    assert open_end.stderr == f"{report} is of whole months: it shows those from 2026-03\n"
+    path = tmp_path / "x.xlsx"
+    assert run(*day, "--output", str(path)).exit_code == 0
+    facts = {row[0].value: row[1].value for row in openpyxl.load_workbook(path)["Summary"].iter_rows(max_col=2)}
+    assert facts["From (UTC)"] == "2026-03-01T00:00:00Z"
+    assert facts["To (UTC), not included"] == "2026-04-01T00:00:00Z"
+
+
+def test_a_late_call_is_in_the_month_of_its_start_in_usage_and_of_its_posting_in_the_statement(world: Store) -> None:
+    """docs/warehouse.md says so, and that all months together agree."""
+    late = call(9, received_at=APRIL_MS, debited_micros=5_000)
+    entry = ledger_entry(9, [("credits:a", -5_000), ("revenue:usage", 5_000)], occurred_at=APRIL_MS)
+    for block in blocks_of([consumed("rated_call", late), consumed("ledger_entry", entry)]):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    spent = [row[:2] for row in columns("spend-by-user", Chosen("t1", user="anna"), world, "month", "charge")]
+    used = columns("credit-statement", Chosen("t1"), world, "month", "used")
+    assert spent == [("2026-03", D("0.101")), ("2026-04", D("0.026"))]
+    assert used == [("2026-03", D("0.096")), ("2026-04", D("0.031"))]
 
 
 def test_dial_out_is_the_organisers(world: Store) -> None:
@@ -218,6 +249,8 @@ def test_a_workbook_has_typed_cells_a_frozen_header_filters_and_a_chart(world_ur
     assert by_name["User Display Name"].quotePrefix
     facts = {row[0].value: row[1].value for row in book["Summary"].iter_rows(max_col=2) if row[0].value}
     assert facts["Charge"] == 0.122
+    remarks = {row[0].value: row[2].value for row in book["Summary"].iter_rows(max_col=3) if row[2].value}
+    assert remarks == {"Charge": "exact; rows are rounded to cents"}
     assert facts["Tenant"] == "t1"
 
 
@@ -249,6 +282,33 @@ def test_the_archive_is_the_one_that_administrators_know(
         assert {each.date_time[0] for each in archive.infolist()} == {datetime.now(UTC).year}, "not 1980"
     assert parameters == "parameters.json"
     assert (chosen["startDateTime"], chosen["endDateTime"]) == ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z")
+
+
+def test_the_archive_of_calling_plans_has_no_direct_routing_and_says_so(
+    world: Store, warehouse_url: str, tmp_path: Path
+) -> None:
+    """They have a file of their own there; a report in another form is of all calls. One of 0 s has another reason."""
+    free = {"outcome": "free", "capability": None, "debited_micros": 0, "lots": []}
+    calls = [
+        call(9, call_type="dr_out", reason="direct_routing", **free),
+        call(10, call_type="ByotIn", direction="inbound", reason="not_connected", duration_s=0, **free),
+    ]
+    for block in blocks_of([consumed("rated_call", each) for each in calls]):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    path = tmp_path / "x.zip"
+    told = run("usage", "--warehouse", warehouse_url, "--zip", "--output", str(path))
+    assert (told.exit_code, told.stderr) == (
+        0,
+        f"7 rows in {path}\n2 calls of Direct Routing left out: the archive is of calling plans; a .csv has them\n",
+    )
+    with zipfile.ZipFile(path) as archive:
+        text = archive.read(archive.namelist()[0]).decode()
+    assert "dr_out" not in text
+    assert "ByotIn" not in text
+    assert "call-1," in text
+    whole = run("usage", "--warehouse", warehouse_url, "--format", "csv").stdout
+    assert "dr_out" in whole
+    assert "ByotIn" in whole
 
 
 def test_a_file_that_is_there_is_kept_unless_forced(world_url: str, tmp_path: Path) -> None:
@@ -373,6 +433,56 @@ def test_advice_on_funding_reads_demand_delays_and_todays_setting(world: Store) 
     assert (past.demand[0], past.demand[-1], sum(past.demand)) == (26_000 + 70_000 + 50_000, 26_000, 172_000)
     assert len(past.demand) == 31 * 24 + 1
     assert past.delay_hours == 2
+
+
+def test_advice_for_one_tenant_is_the_same_as_among_all(world: Store) -> None:
+    """Two settings for one tenant, by how one asks, are one too many: hours end with the last call of anybody, and a
+    tenant without recharges waits as long as the others do."""
+    day_ms = 86_400_000
+    later = call(9, tenant_id="t2", start_time=APRIL_MS + 5 * day_ms, received_at=APRIL_MS + 5 * day_ms)
+    recharge = [
+        account_event(41 + place, tenant_id="t2", kind=kind, details={"recharge_id": "r"}, occurred_at=at_ms)
+        for place, (kind, at_ms) in enumerate(
+            [("recharge_requested", EPOCH_MS), ("recharge_succeeded", EPOCH_MS + 3 * 3_600_000)]
+        )
+    ]
+    records = [consumed("rated_call", later), *(consumed("account_event", each) for each in recharge)]
+    for block in blocks_of(records):
+        world.insert(block.table.name, block.table.column_types, block.columns)
+    among_all = {past.tenant_id: past for past in pasts(world, Chosen())}
+    [alone] = pasts(world, Chosen("t1"))
+    assert alone == among_all["t1"]
+    assert (len(alone.demand), alone.delay_hours) == ((31 + 5) * 24 + 1, 3)
+    until = parse_period(None, "2026-03")
+    assert [len(past.demand) for past in pasts(world, Chosen("t1", *until))] == [1], "no later than asked for"
+
+
+def test_who_is_billed_afterwards_gets_no_advice_to_recharge(world: Store, warehouse_url: str) -> None:
+    """R67: it cannot buy credits. With auto-recharge on it behaves as prepaid (R69), and what it owed was demand."""
+    states = [
+        account(4, tenant_id="t2", country="US", agreement="postpaid", recharge_is_enabled=False),
+        account(5, tenant_id="t4", country="US", agreement="postpaid", recharge_is_enabled=True),
+    ]
+    owed = {"outcome": "postpaid", "debited_micros": 0, "postpaid_micros": 40_000, "lots": [], "currency": "EUR"}
+    day_ms = 86_400_000
+    records = [
+        consumed("rated_call", call(10 * place + day, tenant_id=tenant, start_time=EPOCH_MS + day * day_ms, **owed))
+        for place, tenant in enumerate(("t2", "t4"), 1)
+        for day in range(5)
+    ]
+    for block in [*blocks_of(records), *account_rows(states, {}, TABLES).blocks]:
+        world.insert(block.table.name, block.table.column_types, block.columns)
+
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(advise_app, ["funding", "--warehouse", warehouse_url, *arguments])
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    found = json.loads(told("--format", "json"))
+    assert found["postpaid"] == ["t2"]
+    assert {each["tenant_id"]: each["demand_micros"] for each in found["tenants"]} == {"t1": 172_000, "t4": 200_000}
+    assert "post-paid, billed afterwards, needs no recharge: t2\n" in told()
+    assert told("--tenant", "t2") == "post-paid, billed afterwards, needs no recharge: t2\n"
 
 
 def test_advice_without_any_calls_says_that_there_are_none(folder_url: str) -> None:

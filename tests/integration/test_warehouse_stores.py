@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline.base.record import Consumed
+from pipeline.base.resources_io import resource_path
 from pipeline.warehouse.chosen import Chosen, parse_period
 from pipeline.warehouse.export_io import write_csv, write_json
+from pipeline.warehouse.migrations import parse_migration
 from pipeline.warehouse.packed import Packed
 from pipeline.warehouse.reconcile import Balance, PartitionState, compare
 from pipeline.warehouse.reconcile_io import read_warehouse
@@ -98,6 +100,15 @@ def test_every_column_has_a_comment_and_every_inserted_one_its_type(store: Store
         }.items()
         derived = found.keys() - {column.name for column in table.columns}
         assert derived <= {"start_time", "received_at", "occurred_at"}
+
+
+def test_a_comment_that_said_nothing_is_replaced_and_once_more_is_harmless(store: Store) -> None:
+    """A server may die between the statement and the note that it was applied."""
+    path = resource_path("clickhouse") / "0010_purge_comments.sql"
+    for statement in parse_migration(path.name, path.read_text()).statements:
+        store.execute(statement)
+    comments = "SELECT comment FROM system.columns WHERE database = currentDatabase() AND table = 'purges'"
+    assert rows(store, f"{comments} AND name = 'asked_at'") == [("when it was asked for: before_ms to the second",)]
 
 
 def test_what_goes_in_comes_out(store: Store) -> None:

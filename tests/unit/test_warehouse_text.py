@@ -91,7 +91,11 @@ def test_a_period_that_cannot_be_meant_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "+", "+49*3"]
+FORMULAS = [
+    *("=1+1", "+1+1", "-1+1", "@SUM(A1)", "=cmd|' /C calc'!A0", "+", "+49*3"),
+    *("\t=1", "\r=1", "\n=1+1", "\0=1", "\ufeff=1", "\0\n=1"),
+    *("\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)", "\uff0b4930123456"),
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -117,7 +121,7 @@ def test_no_cell_of_a_csv_begins_like_a_formula(cells: list[str]) -> None:
     csv.writer(out, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
     [read] = [row for row in csv.reader(io.StringIO(out.getvalue(), newline="")) if row] or [[""]]
     for cell in read:
-        assert cell[:1] not in ("=", "-", "@", "\t", "\r")
+        assert cell[:1] not in tuple("=-@\t\r\n\0\ufeff\uff1d\uff0b\uff0d\uff20")
         assert cell[:1] != "+" or cell[1:].rstrip("*").isdigit()
 
 
