@@ -22,4 +22,6 @@ def pytest_sessionstart() -> None:
             for found in vars(module).values():
                 if hasattr(found, "cache_clear"):
                     found.cache_clear()
-    sys.modules["pipeline.charge.rate"]._quotes.clear()
+    rate = sys.modules.get("pipeline.charge.rate")
+    if rate is not None:
+        rate._quotes.clear()
