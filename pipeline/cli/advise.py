@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.base.plain import plain
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
 from pipeline.cli.fitted import fitted
 from pipeline.cli.report_run import check_place, check_tenant
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
 from pipeline.warehouse.export_io import written_beside
@@ -91,12 +93,12 @@ def funding(
                     with written_beside(chart) as path:
                         drawn = [*settings, ("as advised", found.setting)]
                         draw_past(path, past, drawn, ending=chart.suffix.lower())
-                    stderr.print(f"picture in {plain(str(chart))}")
+                    stderr.print(f"picture in {chart}")
     if format == "json":
         typer.echo(json.dumps({"tenants": [_as_json(each) for each in advices], "too_little_data": silent}))
         return
     if advices:
-        _print(advices, Console(), risk)
+        _print(advices, Terminal(), risk)
     if silent:
         typer.echo(f"{silent:,} tenants used credits for less than {HOURS_MIN // HOURS_PER_DAY} days: nothing to learn")
     elif not advices:

@@ -8,11 +8,11 @@ import time
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.failure import fail, load_settings, plain, stderr
+from pipeline.cli.failure import fail, load_settings, stderr
 from pipeline.cli.report_run import check_tenant
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.warehouse_options import WarehouseOption
 from pipeline.warehouse.privacy import Purge, Step, purge_steps, retention_steps
 from pipeline.warehouse.store import StoreAway, StoreRefused
@@ -70,7 +70,7 @@ def purge(
         finally:
             store.close()
     except (StoreAway, StoreRefused) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
     _report(counted, is_dry=dry_run, format=format)
 
 
@@ -85,7 +85,7 @@ def _ask(row_count: int, *, is_sure: bool) -> None:
 
 def _say(step: Step) -> None:
     if stderr.is_terminal:
-        stderr.print(plain(f"{step.table}: {step.why}"))
+        stderr.print(f"{step.table}: {step.why}")
 
 
 def _report(counted: list[tuple[Step, int]], *, is_dry: bool, format: str) -> None:
@@ -102,5 +102,5 @@ def _report(counted: list[tuple[Step, int]], *, is_dry: bool, format: str) -> No
     table.add_column("why", overflow="fold")
     table.add_column("rows", justify="right")
     for step, count in found:
-        table.add_row(step.table, plain(step.why), f"{count:,}")
-    Console().print(table)
+        table.add_row(step.table, step.why, f"{count:,}")
+    Terminal().print(table)

@@ -13,9 +13,11 @@ import typer
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.warehouse.export_io import written_beside
@@ -74,9 +76,9 @@ def reconcile(
         if metrics is not None:
             _write_metrics(metrics, compared, time.monotonic() - started_s)
     except StateError as error:
-        raise fail(plain(f"{state}: {error}: --full begins it anew")) from None
+        raise fail(f"{state}: {error}: --full begins it anew") from None
     except OSError as error:
-        raise fail(plain(f"{error.filename or state}: {error.strerror}")) from None
+        raise fail(f"{error.filename or state}: {error.strerror}") from None
     outcome = compared.outcome
     if format == "json":
         waiting = {"cdrs": compared.waiting.cdrs_max, "commands": compared.waiting.commands_max}
@@ -84,10 +86,10 @@ def reconcile(
         shown = as_json(outcome) | {"waiting_at_most": waiting, "positions": positions}
         typer.echo(json.dumps(shown, ensure_ascii=False))
     else:
-        print_outcome(outcome, Console())
+        print_outcome(outcome, Terminal())
         if compared.positions:
-            print_positions(compared.positions, Console())
-        Console().print(waiting_line(compared.waiting), highlight=False)
+            print_positions(compared.positions, Terminal())
+        Terminal().print(waiting_line(compared.waiting))
     if outcome.differences:
         raise typer.Exit(EXIT_DIFFERENT)
 
@@ -126,7 +128,7 @@ def print_positions(positions: Sequence[Position], console: Console) -> None:
     for each in positions[:_DIFFERENCES_SHOWN_MAX]:
         amounts = [format_micros(value) if each.currency else f"{value:,}" for value in (each.expected, each.found)]
         place = f"{each.topic}:{each.partition}:{each.offset}"
-        table.add_row(each.what, plain(each.tenant_id), plain(place), each.currency, *amounts)
+        table.add_row(each.what, each.tenant_id, place, each.currency, *amounts)
     console.print(table)
 
 
@@ -146,7 +148,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     balances = ", ".join(f"{format_micros(micros)} {currency}" for currency, micros in outcome.balance_micros.items())
     seen = f"{outcome.tenant_count:,} tenants, {outcome.call_count:,} calls, balances {balances or 'none'}"
     if not outcome.differences:
-        console.print(f"[green]reconciled: ledger = balances = warehouse[/] ({seen})")
+        console.print(Text("reconciled: ledger = balances = warehouse", style="green"), f"({seen})")
         return
     table = Table(title=f"not reconciled: {len(outcome.differences):,} differences ({seen})", title_justify="left")
     for name in ("must hold", "where", "currency", "expected", "found"):
@@ -156,8 +158,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         amounts = [
             format_micros(amount) if is_money else f"{amount:,}" for amount in (difference.expected, difference.found)
         ]
-        subject = plain(difference.subject)
-        table.add_row(difference.what, subject, difference.currency, *amounts)
+        table.add_row(difference.what, difference.subject, difference.currency, *amounts)
     console.print(table)
     if len(outcome.differences) > _DIFFERENCES_SHOWN_MAX:
         console.print(f"the first {_DIFFERENCES_SHOWN_MAX}; --format json has them all")

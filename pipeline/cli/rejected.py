@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import MS_PER_DAY, format_time
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.base.plain import plain
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
 from pipeline.cli.narrowed import TextColumn, narrowed, table_of
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
@@ -67,12 +68,12 @@ def list_rejects(
     if not rejects:
         typer.echo("nothing was refused: check --tenant, --reason, --from and --to")
         return
-    console = Console()
+    console = Terminal()
     console.print(_table(rejects, "rejects, the latest first"))
     for name, count, tenants, first_ms, last_ms in counts:
         times = f"{format_time(first_ms)} to {format_time(last_ms)}"
         line = f"{count:,} {name}, tenants: {tenants:,}, {times}: {hint(name)}"
-        console.print(plain(line), highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -91,23 +92,23 @@ def show(
     with opened(load_settings(warehouse=warehouse).warehouse) as store:
         found = find_rejects(store, wanted)
     if not found:
-        raise fail(plain(f"no reject {reject}: `pstn rejected list` shows those there are"))
+        raise fail(f"no reject {reject}: `pstn rejected list` shows those there are")
     shown = _as_json(found[0]) | {"hint": hint(found[0].reason), "original": _original(found[0])}
     if format == "json":
         typer.echo(json.dumps(shown, ensure_ascii=False))
         return
     original = shown.pop("original")
-    table = Table(show_header=False, title=plain(reject), title_justify="left")
+    table = Table(show_header=False, title=reject, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in shown.items():
-        table.add_row(name, plain("" if value is None else str(value)))
+        table.add_row(name, "" if value is None else str(value))
     if isinstance(original, dict):
         for name, value in original.items():
-            table.add_row(f"  {name}", plain("" if value is None else str(value)))
+            table.add_row(f"  {name}", "" if value is None else str(value))
     else:
         table.add_row("original, hex", str(original))
-    Console().print(table)
+    Terminal().print(table)
 
 
 @app.command()
@@ -161,7 +162,7 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
         typer.echo(json.dumps(shown, ensure_ascii=False))
         return
     if plan.sent and is_dry:
-        Console().print(_table(plan.sent, "would be sent again"))
+        Terminal().print(_table(plan.sent, "would be sent again"))
     if not is_dry:
         typer.echo(f"{len(plan.sent):,} sent again; their results appear in the warehouse as the worker gets to them")
     elif not plan.sent:
@@ -171,7 +172,7 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
 
 
 def _table(rejects: Sequence[Reject], title: str) -> Table:
-    width = Console().width
+    width = Terminal().width
     head = narrowed(
         [
             _column("reject", (each.reject_id for each in rejects)),
@@ -220,4 +221,4 @@ def _id(text: str) -> tuple[str, int, int]:
     try:
         return parse_id(text)
     except ValueError as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None

@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.base.calendar import format_time
-from pipeline.cli.failure import fail, plain, stderr
+from pipeline.cli.failure import fail, stderr
 from pipeline.cli.report_table import print_chart, print_rows, usage_total_line
+from pipeline.cli.terminal import Terminal
 from pipeline.warehouse.chart import Bar
 from pipeline.warehouse.chosen import Chosen
 from pipeline.warehouse.export_io import write_archive, write_csv, write_json, write_parquet, written_beside
@@ -69,7 +70,7 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
         count = _to_stdout(store, report, chosen, wish, shape)
     else:
         count = _to_file(store, report, chosen, wish, shape, output)
-        stderr.print(f"{count:,} rows in {plain(str(output))}")
+        stderr.print(f"{count:,} rows in {output}")
     if count == 0:
         _say_nothing_found(store, report, chosen, is_table=shape == "table" and output is None)
     if wish.chart is not None:
@@ -84,13 +85,13 @@ def _shape(wish: Wish, output: Path | None) -> Format:
     ending = output.suffix.lower()
     if ending not in _FORMAT_OF_ENDING:
         zip_too = "; --zip makes one" if ending == ".zip" else ""
-        raise fail(plain(f"{output}: the name must end in {_ENDINGS}, or say --format{zip_too}"))
+        raise fail(f"{output}: the name must end in {_ENDINGS}, or say --format{zip_too}")
     return _FORMAT_OF_ENDING[ending]
 
 
 def _to_stdout(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format) -> int:
     if shape == "table":
-        return _print(store, report, chosen, wish, Console(soft_wrap=False))
+        return _print(store, report, chosen, wish, Terminal(soft_wrap=False))
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # \r\n must stay as it is
     try:
@@ -109,15 +110,13 @@ def _place(output: Path) -> Iterator[Path]:
         with written_beside(output) as path:
             yield path
     except OSError as error:
-        raise fail(
-            plain(f"{output}: {os.strerror(error.errno) if error.errno else error}: it was not written")
-        ) from None
+        raise fail(f"{output}: {os.strerror(error.errno) if error.errno else error}: it was not written") from None
 
 
 def _to_file(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format, output: Path) -> int:
     if shape == "table" and not wish.is_archive:
         with _place(output) as path, path.open("w", encoding="utf-8") as out:
-            return _print(store, report, chosen, wish, Console(file=out, width=160, no_color=True))
+            return _print(store, report, chosen, wish, Terminal(file=out, width=160, no_color=True))
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     with _place(output) as path, _progress(store, report, chosen, answer) as shown:
         if wish.is_archive:
@@ -164,7 +163,7 @@ def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:
     title = f"{report.title}: {report.chart.title}" + (f", {chosen.tenant_id}" if chosen.tenant_id else "")
     with _place(path) as beside:
         write_chart(beside, title=title, bars=bars, is_timeline=report.chart.is_timeline, ending=path.suffix.lower())
-    stderr.print(f"chart in {plain(str(path))}")
+    stderr.print(f"chart in {path}")
 
 
 def _summary(store: Store, report: Report, chosen: Chosen, wish: Wish) -> Any:
@@ -235,11 +234,11 @@ def _progress(store: Store, report: Report, chosen: Chosen, answer: Rows) -> Ite
 def check_place(path: Path, *, is_forced: bool) -> None:
     """A file that is there is replaced only if somebody says so; a folder that is not there is said now, not later."""
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise fail(f"{plain(str(path))} is a folder" if path.is_dir() else f"there is no folder {path.parent}")
+        raise fail(f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}")
     if path.exists() and not is_forced:
         question = f"{path} is there already"
         if not sys.stdin.isatty():
-            raise fail(f"{plain(question)}: --force replaces it")
+            raise fail(f"{question}: --force replaces it")
         if not typer.confirm(f"{question}. Replace it?", err=True):
             raise fail("nothing was written")
 
@@ -254,7 +253,7 @@ def check_tenant(store: Store, tenant_id: str) -> None:
     others = [str(row[0]) for row in store.query("SELECT DISTINCT tenant_id FROM accounts LIMIT 100000").rows]
     close = get_close_matches(tenant_id, others, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "names are written exactly as in the call records"
-    raise fail(plain(f"the warehouse knows no tenant {tenant_id!r}: {hint}"))
+    raise fail(f"the warehouse knows no tenant {tenant_id!r}: {hint}")
 
 
 def _say_nothing_found(store: Store, report: Report, chosen: Chosen, *, is_table: bool) -> None:
@@ -270,4 +269,4 @@ def _say_nothing_found(store: Store, report: Report, chosen: Chosen, *, is_table
     if is_table:
         typer.echo(line)
     else:
-        stderr.print(plain(line))
+        stderr.print(line)
