@@ -94,13 +94,7 @@ def _to_stdout(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: 
         return _print(store, report, chosen, wish, Terminal(soft_wrap=False))
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # \r\n must stay as it is
-    try:
-        count = (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes at its end
-        raise typer.Exit from None
-    return count
+    return (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
 
 
 @contextmanager
