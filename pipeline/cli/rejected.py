@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,8 +17,10 @@ from rich.table import Table
 from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import MS_PER_DAY, format_time
 from pipeline.base.plain import plain
+from pipeline.base.reject import Reason
 from pipeline.cli.failure import fail, load_settings, one_line, stderr
 from pipeline.cli.narrowed import TextColumn, narrowed, table_of
+from pipeline.cli.report_run import check_tenant
 from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
@@ -32,6 +35,7 @@ from pipeline.warehouse.rejects import (
     parse_id,
     plan_replay,
 )
+from pipeline.warehouse.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Calls and commands that were refused: look, mend the cause, send again.")
 
@@ -61,6 +65,8 @@ def list_rejects(
     wanted = RejectFilter(Chosen(tenant, *period(from_, to)), reason)
     with opened(load_settings(warehouse=warehouse).warehouse) as store:
         rejects = find_rejects(store, wanted, limit)
+        if not rejects:
+            _check_names(store, wanted)
         counts: list[Any] = list(store.query(counts_sql(wanted)).rows)
     if format == "json":
         typer.echo(json.dumps([_as_json(reject) for reject in rejects], ensure_ascii=False))
@@ -142,6 +148,8 @@ def replay(
     wanted = RejectFilter(Chosen(tenant, *period(from_, to)), reason, ids)
     with one_line(), opened(settings.warehouse) as store:
         found = find_rejects(store, wanted)
+        if not found:
+            _check_names(store, wanted)
         plan = plan_replay(
             found,
             rated_calls_of(store, found),
@@ -153,6 +161,20 @@ def replay(
                 bar = progress.add_task("sending", total=len(plan.sent))
                 asyncio.run(send_again(plan.sent, settings, lambda count: progress.update(bar, completed=count)))
     _report(plan, is_dry=dry_run, format=format)
+
+
+def _check_names(store: Store, wanted: RejectFilter) -> None:
+    """Nothing was found: one line for a reason that is none, and for a tenant of whom the warehouse knows nothing."""
+    from pipeline.warehouse.replay_io import find_rejects
+
+    reasons = [each.value for each in Reason]
+    if wanted.reason is not None and wanted.reason not in reasons:
+        close = get_close_matches(wanted.reason, reasons, n=1)
+        instead = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(reasons)}"
+        raise fail(f"--reason {wanted.reason!r} is none: {instead}")
+    tenant = wanted.chosen.tenant_id
+    if tenant is not None and not find_rejects(store, RejectFilter(Chosen(tenant)), 1):
+        check_tenant(store, tenant)
 
 
 def _report(plan: Plan, *, is_dry: bool, format: str) -> None:

@@ -16,13 +16,13 @@ import pytest
 COMMANDS = [["report", "usage", "--help"], ["licences", "list"], ["policy", "list"], ["tables", "diff", "--help"]]
 
 
-def run(
-    arguments: list[str], stdout: int, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str], stdout: int, before: Callable[[], None] | None = None) -> tuple[int, str]:
+    """Exit code and standard error."""
     command = [sys.executable, "-m", "pipeline", *arguments]
-    return subprocess.run(
+    told = subprocess.run(
         command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=60, preexec_fn=before
     )
+    return told.returncode, told.stderr
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
