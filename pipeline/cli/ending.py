@@ -52,7 +52,8 @@ def standard_output() -> TextIO:
     made = io.TextIOWrapper(io.BufferedWriter(_StandardOutput()), newline="")
     if isinstance(before := sys.stdout, io.TextIOWrapper):
         is_by_line = before.line_buffering or before.write_through  # the latter is PYTHONUNBUFFERED
-        made.reconfigure(encoding=before.encoding, errors=before.errors, line_buffering=is_by_line)
+        # A bar that a Latin-1 terminal does not have becomes a question mark.
+        made.reconfigure(encoding=before.encoding, errors="replace", line_buffering=is_by_line)
     return made
 
 

@@ -51,6 +51,14 @@ def test_a_reader_that_has_enough_is_no_error(arguments: list[str]) -> None:
     assert told == (0, "")
 
 
+def test_a_terminal_without_a_character_gets_a_question_mark() -> None:
+    """The bars of a chart are in no character set of the old."""
+    script = "from pipeline import __main__; __main__.cli = lambda: print('a \u2588'); __main__.main()"
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True, timeout=60)
+    assert told.stdout == b"a ?\n"
+
+
 WRITES_A_FILE = """
 import sys, time
 from pathlib import Path
