@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -286,7 +287,7 @@ def test_a_chart_is_a_picture(world_url: str, tmp_path: Path, ending: str) -> No
         (["usage", "--output", "[/x]/a.csv"], "there is no folder"),
         (["usage", "--output", "\\[/x].pdf"], "\\[/x].pdf: the name must end in"),
         (["usage", "--chart", "[/x].gif"], "[/x].gif: the name must end in .svg or .png"),
-        (["usage", "--format", "csv", "--output", "/dev/null", "--force"], "is no plain file: leave --output out"),
+        (["usage", "--format", "csv", "--output", "pipe", "--force"], "is no plain file: leave --output out"),
         (["usage", "--format", "csv", "--output", "s.svg", "--chart", "./s.svg"], "name two files"),
         (["usage", "--output", "calls.pdf"], "calls.pdf: the name must end in .csv, .json, .xlsx, .parquet or .txt"),
         (["usage", "--output", "calls.zip"], "--zip makes one"),
@@ -298,6 +299,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     world_url: str, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # what is done after all is done there
+    os.mkfifo("pipe")
     result = run(*arguments, "--warehouse", world_url)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
     assert words in result.stderr

@@ -59,10 +59,9 @@ def test_what_a_link_names_is_replaced_only_if_somebody_says_so(
 
 
 def test_what_is_no_plain_file_is_never_replaced(pipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rename over /dev/null makes it a file, for every process of the machine."""
-    for path in (pipe, Path("/dev/null"), Path("/dev/full")):
-        line = refusal("--output", path, capsys)
-        assert f"--output {path} is no plain file: leave --output out to write to standard output" in line
+    """A rename over /dev/null makes it a file, for every process of the machine: a pipe stands for it."""
+    line = refusal("--output", pipe, capsys)
+    assert f"--output {pipe} is no plain file: leave --output out to write to standard output" in line
     assert f"--chart {pipe} is no plain file: name another" in refusal("--chart", pipe, capsys)
     assert "is a folder" in refusal("--chart", pipe.parent, capsys)
 
@@ -79,16 +78,17 @@ def test_a_link_into_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("option", "name", "words"),
     [
-        ("--state", "/dev/full", "--state /dev/full is no plain file"),
+        ("--state", "pipe", "--state pipe is no plain file"),
         ("--state", "/nodir/x.json", "--state /nodir/x.json: there is no folder /nodir"),
-        ("--metrics", "/dev/null", "--metrics /dev/null is no plain file"),
+        ("--metrics", "pipe", "--metrics pipe is no plain file"),
         ("--state", "bytes", "no state of an earlier comparison"),
     ],
 )
 def test_a_state_that_cannot_be_one_is_one_line_and_is_not_read_without_end(
     option: str, name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/dev/full was read until memory was gone."""
+    """/dev/full was read until memory was gone; a pipe, which stands for it, keeps a reader waiting."""
+    os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     Path("bytes").write_bytes(b"\xff\xfe{")
     result = CliRunner().invoke(cli, ["reconcile", option, name])
