@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from pipeline.cli.ending import OutputEnded, end_as_ctrl_c_does, standard_output
 
 # In the order of the help page. The module `pipeline.cli.<name>` holds `app`, a group, or a function of that name.
 COMMANDS = [
@@ -77,8 +80,20 @@ def pstn() -> None:
 
 
 def main() -> None:
-    """Entry point of the `pstn` command."""
-    cli()
+    """Entry point of the `pstn` command. Its output was not taken: one line, but for a reader who has enough."""
+    end_as_ctrl_c_does()
+    sys.stdout = standard_output()
+    try:
+        try:
+            cli()
+        finally:
+            sys.stdout.flush()
+    except OutputEnded as ended:
+        if ended.is_readers_wish:
+            raise SystemExit from None
+        from pipeline.cli.failure import fail  # noqa: PLC0415  # it knows Kafka, which a help page need not wait for
+
+        raise SystemExit(fail(str(ended)).exit_code) from None
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ from pipeline.cli.desk import (
     load_settings,
     look,
     money,
-    plain,
     tell,
 )
 from pipeline.cli.failure import fail, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.cli.warehouse_options import period as period_of
@@ -105,7 +105,7 @@ def show(
     if format == "json":
         typer.echo(json.dumps(account_json(table, tenant), ensure_ascii=False))
         return
-    _print_account(Console(highlight=False), table, account)
+    _print_account(Terminal(), table, account)
 
 
 @app.command("list")
@@ -142,8 +142,8 @@ def list_(
         for name in ("currency", "suspended", "auto-recharge"):
             shown.add_column(name)
         for account in accounts:
-            shown.add_row(*(plain(cell) for cell in _cells(account)))
-        Console(highlight=False).print(shown)
+            shown.add_row(*_cells(account))
+        Terminal().print(shown)
     if page.next_after is not None:
         typer.echo(f"there are more: --after {page.next_after}", err=True)
 
@@ -179,7 +179,7 @@ def statement(
             store, account, table.lots(tenant), period, now_ms=time.time_ns() // 1_000_000, wait_s=wait
         )
     if (problem := problem_of(made)) is not None:
-        raise fail(plain(problem))
+        raise fail(problem)
     with one_line():
         _write(made, format, out)
     if not is_current:
@@ -193,7 +193,7 @@ def _write(made: Statement, format: str, out: Path | None) -> None:
         assert out is not None
         out.write_bytes(statement_pdf(made))
     elif format == "table" and out is None:
-        _print_statement(Console(highlight=False), made)
+        _print_statement(Terminal(), made)
         return
     else:
         text = json.dumps(statement_json(made), ensure_ascii=False) + "\n" if format == "json" else statement_csv(made)
@@ -208,14 +208,14 @@ def _write(made: Statement, format: str, out: Path | None) -> None:
 def _print_statement(console: Console, made: Statement) -> None:
     start = "the beginning" if made.from_ms is None else format_time(made.from_ms)
     title = f"{made.tenant_id}, {made.currency}, from {start} to {format_time(made.to_ms)}"
-    table = Table("time", "entry", "call, lot or recharge", title=plain(title), title_justify="left")
+    table = Table("time", "entry", "call, lot or recharge", title=title, title_justify="left")
     for name in ("amount", "billed later", "balance"):
         table.add_column(name, justify="right")
     table.add_row("", "opening balance", "", "", "", format_micros(made.opening_micros))
     for row in made.rows[-_ROWS_SHOWN_MAX:]:
         later = format_micros(row.postpaid_micros) if row.postpaid_micros else ""
         amounts = format_micros(row.amount_micros), later, format_micros(row.balance_micros)
-        table.add_row(format_time(row.occurred_at), row.kind, plain(row.about), *amounts)
+        table.add_row(format_time(row.occurred_at), row.kind, row.about, *amounts)
     table.add_row("", "closing balance", "", "", "", format_micros(made.closing_micros))
     console.print(table)
     if len(made.rows) > _ROWS_SHOWN_MAX:
@@ -225,7 +225,7 @@ def _print_statement(console: Console, made: Statement) -> None:
         lots.add_column(name, justify="right")
     for lot in made.lots:
         dates = format_time(lot.purchased_at), format_time(lot.expires_at)
-        lots.add_row(plain(lot.lot_id), *dates, format_micros(lot.amount_micros), format_micros(lot.remaining_micros))
+        lots.add_row(lot.lot_id, *dates, format_micros(lot.amount_micros), format_micros(lot.remaining_micros))
     if made.overdraft_micros:
         lots.add_row("overdraft", "", "", "", format_micros(-made.overdraft_micros))
     console.print(lots)
@@ -265,21 +265,21 @@ def _print_account(console: Console, table: CreditTable, account: Account) -> No
     }
     if account.overdraft_micros:
         facts["overdraft"] = money(account.overdraft_micros, currency)
-    shown = Table(title=plain(account.tenant_id), title_justify="left", show_header=False)
+    shown = Table(title=account.tenant_id, title_justify="left", show_header=False)
     for name, value in facts.items():
-        shown.add_row(name, plain(value))
+        shown.add_row(name, value)
     console.print(shown)
     if account.lots:
         lots = Table("lot", "purchased", "expires", title="lots", title_justify="left")
         lots.add_column("left", justify="right")
         for lot in account.lots:
             dates = format_time(lot.purchased_at), format_time(lot.expires_at)
-            lots.add_row(plain(lot.lot_id), *dates, money(lot.remaining_micros, currency))
+            lots.add_row(lot.lot_id, *dates, money(lot.remaining_micros, currency))
         console.print(lots)
     months = [(month, name, use) for month in table.months(account.tenant_id) for name, use in month.pools.items()]
     if months:
         pools = Table("month", "pool", title="minutes used of pools", title_justify="left")
         pools.add_column("minutes", justify="right")
         for month, name, use in months:
-            pools.add_row(month.month, plain(name), f"{use.used_minutes:,}")
+            pools.add_row(month.month, name, f"{use.used_minutes:,}")
         console.print(pools)

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.base.plain import plain
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
 from pipeline.cli.fitted import fitted
-from pipeline.cli.report_run import check_place, check_tenant
+from pipeline.cli.report_run import check_place, check_tenant, placed
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
-from pipeline.warehouse.export_io import written_beside
 from pipeline.warehouse.funding import HOURS_MIN, HOURS_PER_DAY, Advice, Setting, Trial, Wish, advise
 
 _HEADINGS = ("tenant", "", "trigger", "amount", "recharges", "too late", "dry hours", "idle on average")
@@ -65,7 +66,7 @@ def funding(
     if chart is not None:
         if tenant is None or chart.suffix.lower() not in (".svg", ".png"):
             raise fail("--chart draws one tenant: give --tenant too, and a name that ends in .svg or .png")
-        check_place(chart, is_forced=force)
+        check_place("--chart", chart, is_forced=force)
     advices: list[Advice] = []
     postpaid: list[str] = []
     silent = 0
@@ -93,18 +94,18 @@ def funding(
                 advices.append(found)
                 if chart is not None:
                     settings = [] if past.today is None else [("today", past.today)]
-                    with written_beside(chart) as path:
+                    with placed(chart) as path:
                         drawn = [*settings, ("as advised", found.setting)]
                         draw_past(path, past, drawn, ending=chart.suffix.lower())
-                    stderr.print(f"picture in {plain(str(chart))}")
+                    stderr.print(f"picture in {chart}")
     if format == "json":
         tenants = [_as_json(each) for each in advices]
         typer.echo(json.dumps({"tenants": tenants, "too_little_data": silent, "postpaid": postpaid}))
         return
     if advices:
-        _print(advices, Console(), risk)
+        _print(advices, Terminal(), risk)
     if postpaid:
-        typer.echo(f"post-paid, billed afterwards, needs no recharge: {', '.join(postpaid)}")
+        Terminal().print(f"post-paid, billed afterwards, needs no recharge: {', '.join(postpaid)}", soft_wrap=True)
     if silent:
         typer.echo(f"{silent:,} tenants used credits for less than {HOURS_MIN // HOURS_PER_DAY} days: nothing to learn")
     elif not advices and not postpaid:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.logging_io import configure_logging
+from pipeline.cli.ending import end_at_once
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption
@@ -47,6 +48,7 @@ def api(
 
     from pipeline.web.api_io import serve
 
+    end_at_once()
     configure_logging(settings)
     with one_line():
         uvloop.run(serve(settings))

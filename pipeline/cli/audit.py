@@ -10,12 +10,12 @@ import time
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.calendar import format_time
-from pipeline.cli.desk import load_settings, plain
+from pipeline.cli.desk import load_settings
 from pipeline.cli.failure import one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.cli.warehouse_options import period as period_of
@@ -96,7 +96,7 @@ def _print(lines: list[AuditLine], limit: int) -> None:
         shown = facts if len(facts) <= _FACTS_CHARS_MAX else facts[:_FACTS_CHARS_MAX] + "…"
         result = answer.verdict.value + (f": {answer.reason}" if answer.reason else "")
         cells = (format_time(line.at), command.tenant_id, command.kind, command.issued_by, result, shown)
-        table.add_row(*(plain(cell) for cell in cells))
-    Console(highlight=False).print(table)
+        table.add_row(*cells)
+    Terminal().print(table)
     if len(lines) > limit:
         typer.echo(f"the last {limit} of {len(lines):,}; --format csv or json has them all", err=True)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 
 from pipeline.cli.failure import fail, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.embedded.demo import Summary
 from pipeline.embedded.demo_view import summary_view
 
@@ -60,14 +61,14 @@ def demo(
     if output == "json":
         typer.echo(json.dumps(summary.as_dict()))
     else:
-        Console(highlight=False).print(summary_view(summary))
+        Terminal().print(summary_view(summary))
     if not summary.is_reconciled:
         raise typer.Exit(EXIT_NOT_RECONCILED)
 
 
 def _watched(run: Callable[[Callable[[RenderableType], None]], Summary]) -> Summary:
     """Shows the run on a terminal while it goes on; elsewhere nothing but the summary."""
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True)
     if not console.is_terminal:
         return run(lambda view: None)
     with Live(console=console, auto_refresh=False, transient=True) as live:

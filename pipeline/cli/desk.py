@@ -8,7 +8,7 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import format_time
@@ -17,6 +17,7 @@ from pipeline.base.reject import Rejected
 from pipeline.base.settings_io import Settings
 from pipeline.cdr.command import Command, check_command
 from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.debit.account import Account
 from pipeline.office.amount import AmountError, parse_amount
 from pipeline.office.answer import Answer, Verdict
@@ -45,17 +46,12 @@ CommandId = Annotated[
 Wait = Annotated[float, typer.Option(min=0.1, help="seconds to wait for the worker's decision")]
 
 
-def plain(text: str) -> str:
-    """Text as it is, whatever brackets it holds."""
-    return text.replace("[", "\\[")
-
-
 def amount(text: str, option: str, *, least_micros: int = 1) -> int:
     """Micro-units of an amount that was typed; one line when it is none."""
     try:
         return parse_amount(text, least_micros=least_micros)
     except AmountError as error:
-        raise fail(plain(f"{option}: {error}")) from None
+        raise fail(f"{option}: {error}") from None
 
 
 def look(settings: Settings, tenant_id: str) -> CreditTable:
@@ -64,14 +60,14 @@ def look(settings: Settings, tenant_id: str) -> CreditTable:
         try:
             return asyncio.run(read_tenant(settings, tenant_id, partition_count_of(settings)))
         except DecodeError as error:
-            raise fail(plain(f"the credit table is of another version: {error}")) from None
+            raise fail(f"the credit table is of another version: {error}") from None
 
 
 def account_of(table: CreditTable, tenant_id: str) -> Account:
     """The tenant's account, or one line."""
     account = table.account(tenant_id)
     if account is None:
-        raise fail(plain(f"tenant {tenant_id} has no account: type `pstn account open --tenant {tenant_id} ...`"))
+        raise fail(f"tenant {tenant_id} has no account: type `pstn account open --tenant {tenant_id} ...`")
     return account
 
 
@@ -94,7 +90,7 @@ def issue(
         try:
             return asyncio.run(_issue(settings, command, is_own_id=command_id is not None, wait_s=wait_s))
         except StillPending as error:
-            raise fail(plain(str(error)), EXIT_PENDING) from None
+            raise fail(str(error), EXIT_PENDING) from None
 
 
 def formed(tenant_id: str, kind: str, fields: dict[str, object], command_id: str) -> Command:
@@ -102,7 +98,7 @@ def formed(tenant_id: str, kind: str, fields: dict[str, object], command_id: str
     head = {"command_id": command_id, "tenant_id": tenant_id, "kind": kind, "issued_by": issuer()}
     command = check_command(head | {name: value for name, value in fields.items() if value is not None})
     if isinstance(command, Rejected):
-        raise fail(plain(command.detail))
+        raise fail(command.detail)
     return command
 
 
@@ -131,9 +127,9 @@ def _earlier_answer(known: AuditLine, command: Command) -> Answer:
     same = {name for name in before.fields if name not in ("purchased_at", "paid_at")}  # the time of typing
     if before.kind != command.kind or any(before.fields[name] != command.fields[name] for name in same):
         when = format_time(known.at)
-        raise fail(plain(f"the id {command.command_id} was used at {when} for another {before.kind}: take a new one"))
+        raise fail(f"the id {command.command_id} was used at {when} for another {before.kind}: take a new one")
     if known.answer.verdict is Verdict.PENDING:
-        raise fail(plain(f"command {command.command_id} was sent at {format_time(known.at)} and waits"), EXIT_PENDING)
+        raise fail(f"command {command.command_id} was sent at {format_time(known.at)} and waits", EXIT_PENDING)
     return known.answer._replace(verdict=Verdict.REPEATED, detail=f"done at {format_time(known.at)}")
 
 
@@ -141,15 +137,13 @@ def tell(answer: Answer, done: str) -> None:
     """One line: what was done, or why not (exit code 1)."""
     match answer.verdict:
         case Verdict.APPLIED:
-            Console(highlight=False, soft_wrap=True).print(
-                f"[green]done:[/] {plain(done)} (command {answer.command_id})"
-            )
+            Terminal(soft_wrap=True).print(Text("done:", style="green"), f"{done} (command {answer.command_id})")
         case Verdict.REPEATED:
             typer.echo(f"nothing done again: command {answer.command_id} was {answer.detail or 'done before'}")
         case Verdict.PARTLY:
-            raise fail(plain(f"only a part was done: {answer.detail}"), EXIT_REJECTED)
+            raise fail(f"only a part was done: {answer.detail}", EXIT_REJECTED)
         case _:
-            raise fail(plain(f"rejected, nothing changed: {answer.reason}: {answer.detail}"), EXIT_REJECTED)
+            raise fail(f"rejected, nothing changed: {answer.reason}: {answer.detail}", EXIT_REJECTED)
 
 
 def money(micros: int, currency: str) -> str:
@@ -170,6 +164,5 @@ __all__ = [
     "load_settings",
     "look",
     "money",
-    "plain",
     "tell",
 ]

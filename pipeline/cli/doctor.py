@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from pipeline.cli.failure import load_settings, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 
 EXIT_UNSOUND = 1
@@ -39,17 +39,16 @@ def doctor(
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse, tables=tables)
     from pipeline.ops.doctor_io import examine
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     findings = []
     with one_line():
         for finding in examine(settings):
             findings.append(finding)
             if output == "table":
-                do = f"\n      {escape(finding.do)}" if finding.do else ""
-                style = _STYLES[finding.level]
-                console.print(
-                    f"[{style}]{finding.level:<4}[/]  [bold]{escape(finding.area)}[/]: {escape(finding.what)}{do}"
-                )
+                level = Text(f"{finding.level:<4}", style=_STYLES[finding.level])
+                console.print(level, "  ", Text(finding.area, style="bold"), ": ", finding.what, sep="")
+                if finding.do:
+                    console.print("     ", finding.do)
     counts = {level: sum(finding.level == level for finding in findings) for level in _STYLES}
     if output == "json":
         typer.echo(json.dumps({**counts, "findings": [finding._asdict() for finding in findings]}))

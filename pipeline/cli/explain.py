@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.base.calendar import format_time
+from pipeline.base.plain import plain
 from pipeline.base.rules import Rules
 from pipeline.charge.explain import explain as explain_call
 from pipeline.charge.explanation import Difference, Explanation
 from pipeline.charge.tables import Tables
 from pipeline.charge.tables_io import TableError
 from pipeline.cli.explain_io import CallError, calls_of_file, calls_of_warehouse, compare_with_replay, replayed
-from pipeline.cli.failure import EXIT_WRONG, fail, load_settings, plain
+from pipeline.cli.failure import EXIT_WRONG, fail, load_settings
 from pipeline.cli.rating_options import Rating, with_rating
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.emit.outputs import RatedCall, to_json
 from pipeline.offline_io import ScenarioError
@@ -69,12 +70,12 @@ def explain(
             _show(call, explanation, format, is_replayed=again is not None)
             outcomes.append(_exit_code(explanation))
     except (CallError, ScenarioError, TableError) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
     except OSError as error:
-        raise fail(plain(f"{error.filename or ''}: {error.strerror}")) from None
+        raise fail(f"{error.filename or ''}: {error.strerror}") from None
     if not outcomes:
         whose = "" if tenant is None else f" of tenant {tenant}"
-        raise fail(plain(f"no rated call {usage_id or ''}{whose} there"))
+        raise fail(f"no rated call {usage_id or ''}{whose} there")
     if any(outcomes):
         raise typer.Exit(EXIT_DIFFERENT if EXIT_DIFFERENT in outcomes else EXIT_WRONG)
 
@@ -110,30 +111,30 @@ def _show(call: RatedCall, explanation: Explanation, format: str, *, is_replayed
     if format == "json":
         typer.echo(json.dumps(as_json(call, explanation, is_replayed=is_replayed), ensure_ascii=False))
         return
-    console = Console(highlight=False)
+    console = Terminal()
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+        console = Terminal(width=_WIDTH)
     began = format_time(call.start_time)
     who = f"tenant {call.tenant_id}" + (f", user {call.user_id}" if call.user_id else "")
     heading = (
         f"Call {call.usage_id} of {who}: {call.call_type} to {call.callee_number or '-'}, {began}, {call.duration_s} s"
     )
-    console.print(Text(heading, style="bold"))
+    console.print(Text(plain(heading), style="bold"))
     table = Table.grid(padding=(0, 2))
     for name in ("step", "says", "rules"):
         table.add_column(name, no_wrap=name == "step", overflow="fold")
     for step in explanation.steps:
-        says = Text(step.says)
+        says = Text(plain(step.says))
         if step.table is not None:
-            says.append(f"\n{step.table}", style="dim")
+            says.append(f"\n{plain(step.table)}", style="dim")
         table.add_row(Text(step.title, style="cyan"), says, Text(step.rules, style="dim"))
     console.print(table)
     for unknown in explanation.not_known:
-        console.print(Text(f"not in the record: {unknown}", style="dim"))
+        console.print(Text(plain(f"not in the record: {unknown}"), style="dim"))
     for missing in explanation.missing:
-        console.print(Text(f"not at hand: {missing}", style="yellow"))
+        console.print(Text(plain(f"not at hand: {missing}"), style="yellow"))
     for difference in explanation.differences:
-        console.print(Text(f"differs: {_said(difference)}", style="bold red"))
+        console.print(Text(plain(f"differs: {_said(difference)}"), style="bold red"))
     console.print(_verdict(explanation, is_replayed=is_replayed))
 
 

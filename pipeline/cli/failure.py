@@ -9,21 +9,22 @@ import typer
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
-from rich.console import Console
+from rich.text import Text
 
 from pipeline.base.kafka_io import PartitionStalled, WorkerMustStop
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics_io import BrokerUnreachable
 from pipeline.charge.tables_io import TableError
+from pipeline.cli.terminal import Terminal
 from pipeline.warehouse.store import StoreAway, StoreRefused
 
 EXIT_WRONG = 2
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stderr = Terminal(stderr=True, soft_wrap=True)
 
 
 def fail(message: str, code: int = EXIT_WRONG) -> typer.Exit:
     """Prints the line; the caller raises what this returns."""
-    stderr.print(f"[bold red]pstn:[/] {message}", markup=True)
+    stderr.print(Text("pstn:", style="bold red"), message)
     return typer.Exit(code)
 
 
@@ -33,9 +34,9 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (WorkerMustStop, PartitionStalled, BrokerUnreachable, TableError, StoreAway, StoreRefused) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
     except (KafkaError, KafkaException, OSError) as error:
-        raise fail(plain(f"{type(error).__name__}: {error}")) from None
+        raise fail(f"{type(error).__name__}: {error}") from None
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -47,9 +48,4 @@ def load_settings(**overrides: object) -> Settings:
             f"setting {'.'.join(map(str, e['loc']))}: {e['msg']} (PSTN_{str(e['loc'][0]).upper()})"
             for e in error.errors()
         ]
-        raise fail(plain("; ".join(lines))) from None
-
-
-def plain(text: str) -> str:
-    """Text that may hold brackets, for `fail`."""
-    return text.replace("[", "\\[")
+        raise fail("; ".join(lines)) from None

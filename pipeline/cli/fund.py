@@ -21,7 +21,6 @@ from pipeline.cli.desk import (
     load_settings,
     look,
     money,
-    plain,
     tell,
 )
 from pipeline.cli.failure import fail
@@ -167,4 +166,4 @@ def _instant(text: str | None) -> int:
     try:
         return parse_time(text)
     except ValueError:
-        raise fail(plain(f"{text!r} is no time: type it as {format_time(now_ms)[:19]}Z")) from None
+        raise fail(f"{text!r} is no time: type it as {format_time(now_ms)[:19]}Z") from None

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -22,7 +21,8 @@ from pipeline.base.money import format_micros
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import INVOICES
 from pipeline.cli.desk import EXIT_PENDING, EXIT_REJECTED, amount, load_settings
-from pipeline.cli.failure import fail, one_line, plain, stderr
+from pipeline.cli.failure import fail, one_line, stderr
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import period as period_of
 from pipeline.emit.invoice.font_io import font_of
@@ -133,7 +133,7 @@ def export(
     typer.echo(f"{len(found)} written into {out}")
     if lacking:
         hint = f"the font {font.name} lacks {lacking[:10]!r}: empty boxes in the PDF; set PSTN_INVOICE_FONT"
-        raise fail(plain(f"{hint} to one that has them (Noto Sans CJK, for instance)"), EXIT_REJECTED)
+        raise fail(f"{hint} to one that has them (Noto Sans CJK, for instance)", EXIT_REJECTED)
 
 
 @app.command()
@@ -160,9 +160,7 @@ def correct(
     wanted_micros = left_micros if amount_text is None else amount(amount_text, "--amount")
     if invoice.kind != INVOICE or not 0 < wanted_micros <= left_micros or not 0 < len(reason) <= 200:
         left = f"{format_micros(left_micros)} {invoice.currency}"
-        raise fail(
-            plain(f"{number}: an invoice of which {left} are left; reason of 1 to 200 characters"), EXIT_REJECTED
-        )
+        raise fail(f"{number}: an invoice of which {left} are left; reason of 1 to 200 characters", EXIT_REJECTED)
     if not yes:
         asked = f"Credit {format_micros(wanted_micros)} {invoice.currency} of {number} ({invoice.tenant_id})?"
         typer.confirm(f"{asked} A credit note cannot be taken back", abort=True)
@@ -210,7 +208,7 @@ def _one(found: list[Invoice], number: str) -> Invoice:
     for invoice in found:
         if invoice.number == number:
             return invoice
-    raise fail(plain(f"no invoice {number}: `pstn invoice list` shows them"))
+    raise fail(f"no invoice {number}: `pstn invoice list` shows them")
 
 
 def _chosen(
@@ -230,7 +228,7 @@ def _print(found: list[Invoice], limit: int) -> None:
     for each in found[-limit:]:
         numbers = (each.enterprise_agreement_no or "", each.purchase_order_no or "", each.corrects or "")
         cells = (each.number, format_time(each.issued_at)[:10], each.tenant_id, each.customer.name, amount_of(each))
-        table.add_row(*(plain(cell) for cell in (*cells, *numbers)))
-    Console(highlight=False).print(table)
+        table.add_row(*cells, *numbers)
+    Terminal().print(table)
     if len(found) > limit:
         typer.echo(f"the last {limit} of {len(found):,}; --format csv or json has them all", err=True)

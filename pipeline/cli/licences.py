@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -28,10 +27,10 @@ from pipeline.cli.desk import (
     issue,
     load_settings,
     look,
-    plain,
     tell,
 )
 from pipeline.cli.failure import fail, one_line, stderr
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.office.answer import Answer, Verdict
 from pipeline.office.assign import FindUser, Plan, Step, is_satisfied, make_plan
@@ -130,7 +129,7 @@ def list_() -> None:
     table = Table("SKU", "kind", "holds", "capability")
     for licence in _tables(load_settings()).licences.values():
         table.add_row(licence.sku, licence.kind, " ".join(licence.holds), licence.capability)
-    Console(highlight=False).print(table)
+    Terminal().print(table)
 
 
 def _tables(settings: Settings) -> Tables:
@@ -142,7 +141,7 @@ def _read(file: Path, tables: Tables) -> list[UserRow]:
     with one_line():
         size = file.stat().st_size
         if size > FILE_BYTES_MAX:
-            raise fail(plain(f"{file} has {size:,} bytes, at most {FILE_BYTES_MAX:,} are read: split it"))
+            raise fail(f"{file} has {size:,} bytes, at most {FILE_BYTES_MAX:,} are read: split it")
         data = file.read_bytes()
     try:
         return parse_users(data, tables.licences)
@@ -152,8 +151,8 @@ def _read(file: Path, tables: Tables) -> list[UserRow]:
 
 def _refused(file: Path, error: FileRefused) -> typer.Exit:
     for problem in error.problems[:-1]:
-        stderr.print(plain(f"{file}: {problem}"))
-    return fail(plain(f"{file}: {error.problems[-1]}; nothing was done"))
+        stderr.print(f"{file}: {problem}")
+    return fail(f"{file}: {error.problems[-1]}; nothing was done")
 
 
 def _send(settings: Settings, plan: Plan, wait_s: float) -> None:
@@ -171,10 +170,10 @@ def _send(settings: Settings, plan: Plan, wait_s: float) -> None:
         try:
             answers = asyncio.run(run())
         except StillPending as error:
-            raise fail(plain(f"{error}; type the same again later for the rest")) from None
+            raise fail(f"{error}; type the same again later for the rest") from None
     refused = [each for each in answers if each.verdict in (Verdict.REJECTED, Verdict.PARTLY)]
     for answer in refused[:20]:
-        stderr.print(plain(f"{answer.reason}: {answer.detail} (command {answer.command_id})"))
+        stderr.print(f"{answer.reason}: {answer.detail} (command {answer.command_id})")
 
 
 def _results(rows: list[UserRow], plan: Plan, find_user: FindUser) -> list[str]:

@@ -9,14 +9,14 @@ import sys
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.calendar import format_time
 from pipeline.base.settings_io import Settings
 from pipeline.base.topics import NOTICES
 from pipeline.cli.desk import load_settings
-from pipeline.cli.failure import fail, one_line, plain
+from pipeline.cli.failure import fail, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.emit.journal_read_io import ask_owners, read_journal
 from pipeline.emit.notify.notice import DEAD, PLANNED, WAITING, Notice, decode_notice
@@ -77,7 +77,7 @@ def resend(
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     found = {notice.notice_id: (partition, notice) for partition, notice in _read(settings) if notice.state != PLANNED}
     if unknown := [each for each in notice_ids or () if each not in found]:
-        raise fail(plain(f"no notice {unknown[0]}: `pstn notices list` shows those that are kept"))
+        raise fail(f"no notice {unknown[0]}: `pstn notices list` shows those that are kept")
     chosen = (
         [found[each] for each in notice_ids]
         if notice_ids
@@ -121,7 +121,7 @@ def _print(found: list[Notice], limit: int) -> None:
         when = f"{_TimeNames[notice.state]} {format_time(notice.due_at // 1000 * 1000)}"
         numbers = (str(notice.event_count), str(notice.attempt_count))
         cells = (notice.notice_id, notice.tenant_id, notice.kind, notice.address, notice.state, *numbers, when)
-        table.add_row(*(plain(cell) for cell in (*cells, notice.error or "")))
-    Console(highlight=False).print(table)
+        table.add_row(*cells, notice.error or "")
+    Terminal().print(table)
     if len(found) > limit:
         typer.echo(f"the last {limit} of {len(found):,}; --format csv or json has them all", err=True)

@@ -16,7 +16,6 @@ from pipeline.cli.desk import (
     issue,
     load_settings,
     look,
-    plain,
     tell,
 )
 from pipeline.cli.failure import fail
@@ -41,7 +40,7 @@ def set_(
     Example: pstn policy set --tenant contoso --policy DialoutCPCandPSTNDomestic
     """
     if policy not in POLICIES:
-        raise fail(plain(f"dial-out policy {policy!r} is unknown: `pstn policy list` has those that are"))
+        raise fail(f"dial-out policy {policy!r} is unknown: `pstn policy list` has those that are")
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     table = look(settings, tenant)
     account = account_of(table, tenant)

@@ -9,11 +9,11 @@ from contextlib import closing
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.failure import fail, load_settings, plain, stderr
+from pipeline.cli.failure import fail, load_settings, stderr
 from pipeline.cli.report_run import check_tenant
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.warehouse_options import WarehouseOption, opened
 from pipeline.warehouse.privacy import Purge, Step, purge_steps, retention_steps
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
@@ -65,7 +65,7 @@ def purge(
                 note_purge(store, wish)
             take_out(store, [step for step, count in counted if count], _say)
     except (StoreAway, StoreRefused) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
     _report(counted, is_dry=False, format=format)
 
 
@@ -79,7 +79,7 @@ def _wishes(store: Store, tenant: str, user: str | None, now_ms: int) -> list[Pu
     found = user_ids(store, tenant, user)
     if not found:
         who = f"the warehouse knows no user {user!r} of {tenant!r}"
-        raise fail(plain(f"{who}: give an id or a sign-in name as `pstn report spend-by-user` shows it"))
+        raise fail(f"{who}: give an id or a sign-in name as `pstn report spend-by-user` shows it")
     return [Purge(tenant, user_id, now_ms) for user_id in found]
 
 
@@ -105,7 +105,7 @@ def _ask(row_count: int, *, is_sure: bool) -> None:
 
 def _say(step: Step) -> None:
     if stderr.is_terminal:
-        stderr.print(plain(f"{step.table}: {step.why}"))
+        stderr.print(f"{step.table}: {step.why}")
 
 
 def _report(counted: list[tuple[Step, int]], *, is_dry: bool, format: str) -> None:
@@ -122,5 +122,5 @@ def _report(counted: list[tuple[Step, int]], *, is_dry: bool, format: str) -> No
     table.add_column("why", overflow="fold")
     table.add_column("rows", justify="right")
     for step, count in found:
-        table.add_row(step.table, plain(step.why), f"{count:,}")
-    Console().print(table)
+        table.add_row(step.table, step.why, f"{count:,}")
+    Terminal().print(table)

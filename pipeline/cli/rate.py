@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from pipeline.base.money import format_micros
 from pipeline.charge.tables_io import TableError
-from pipeline.cli.failure import fail, plain, stderr
+from pipeline.cli.failure import fail, stderr
 from pipeline.cli.rating_options import Rating, with_rating
+from pipeline.cli.terminal import Terminal
 from pipeline.debit.slices import Applied
 from pipeline.offline_files_io import OutputFiles
 from pipeline.offline_io import SLICE_LINES, Line, Offline, ScenarioError, read_scenario
@@ -55,15 +54,15 @@ def rate(
         else:
             _write(offline, applied, out, format)
     except (ScenarioError, TableError) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
     except OSError as error:
-        raise fail(plain(f"{error.filename or ''}: {error.strerror}")) from None
+        raise fail(f"{error.filename or ''}: {error.strerror}") from None
 
 
 def _applied(offline: Offline, scenario: Sequence[Path]) -> Iterator[Applied]:
     """What each line gave rise to, slice by slice; a progress bar on a terminal when it takes longer than 2 s."""
     sizes = [path.stat().st_size if path.is_file() else 0 for path in scenario]
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (
         TextColumn("rating"),
         BarColumn(),
@@ -164,7 +163,7 @@ def _summary(offline: Offline, applied: Iterator[Applied]) -> _Summary:
 
 
 def _show(summary: _Summary) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     calls = Table(title="Calls", title_justify="left")
     for name in ("outcome", "reason"):
         calls.add_column(name)
@@ -178,7 +177,7 @@ def _show(summary: _Summary) -> None:
         rejected.add_column("count", justify="right")
         rejected.add_column("the first one", overflow="fold")
         for name, count in sorted(summary.reasons.items()):
-            rejected.add_row(name, f"{count:,}", Text(summary.first_detail[name]))
+            rejected.add_row(name, f"{count:,}", summary.first_detail[name])
         console.print(rejected)
     if summary.kinds:
         events = Table("", title="Events", title_justify="left", show_header=False)

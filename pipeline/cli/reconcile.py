@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
+from pipeline.cli.report_run import check_place, placed
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import WarehouseOption, opened
-from pipeline.warehouse.export_io import written_beside
 from pipeline.warehouse.reconcile import Outcome
-from pipeline.warehouse.reconcile_since import Position, StateError, parse_agreed
+from pipeline.warehouse.reconcile_since import Agreed, Position, StateError, parse_agreed
 
 if TYPE_CHECKING:
     from pipeline.warehouse.reconcile_io import Compared, Waiting
@@ -61,22 +63,24 @@ def reconcile(
     from pipeline.warehouse.reconcile_io import reconcile as compare_books  # a help page need not wait for it
 
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, warehouse=warehouse)
+    for option, file in (("--state", state), ("--metrics", metrics)):
+        if file is not None:
+            check_place(option, file, is_forced=True)
     started_s = time.monotonic()
     try:
-        since = parse_agreed(state.read_text(encoding="utf-8")) if state and state.exists() and not full else None
+        since = None if state is None or full else _agreed(state)
         with one_line(), opened(settings.warehouse) as store:
             compared = asyncio.run(
                 compare_books(store, settings, is_counting_calls=not skip_calls, wait_s=wait, since=since, say=_say)
             )
-        if state is not None and compared.agreed is not None:
-            with written_beside(state) as path:
-                path.write_text(compared.agreed.as_text(), encoding="utf-8")
-        if metrics is not None:
-            _write_metrics(metrics, compared, time.monotonic() - started_s)
     except StateError as error:
-        raise fail(plain(f"{state}: {error}: --full begins it anew")) from None
-    except OSError as error:
-        raise fail(plain(f"{error.filename or state}: {error.strerror}")) from None
+        raise fail(f"--state {state}: {error}: --full begins it anew") from None
+    if state is not None and compared.agreed is not None:
+        with placed(state) as path:
+            path.write_text(compared.agreed.as_text(), encoding="utf-8")
+    if metrics is not None:
+        with placed(metrics) as path:
+            path.write_bytes(_as_metrics(compared, time.monotonic() - started_s))
     outcome = compared.outcome
     if format == "json":
         waiting = {"cdrs": compared.waiting.cdrs_max, "commands": compared.waiting.commands_max}
@@ -84,12 +88,20 @@ def reconcile(
         shown = as_json(outcome) | {"waiting_at_most": waiting, "positions": positions}
         typer.echo(json.dumps(shown, ensure_ascii=False))
     else:
-        print_outcome(outcome, Console())
+        print_outcome(outcome, Terminal())
         if compared.positions:
-            print_positions(compared.positions, Console())
-        Console().print(waiting_line(compared.waiting), highlight=False)
+            print_positions(compared.positions, Terminal())
+        Terminal().print(waiting_line(compared.waiting))
     if outcome.differences:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _agreed(state: Path) -> Agreed | None:
+    """How far the books agreed; None at the first time. StateError."""
+    try:
+        return parse_agreed(state.read_text(encoding="utf-8", errors="replace")) if state.exists() else None
+    except OSError as error:
+        raise fail(f"--state {state}: {error.strerror}") from None
 
 
 def waiting_line(waiting: Waiting) -> str:
@@ -106,7 +118,7 @@ def _say(line: str) -> None:
     stderr.print(line, markup=False)
 
 
-def _write_metrics(path: Path, compared: Compared, seconds: float) -> None:
+def _as_metrics(compared: Compared, seconds: float) -> bytes:
     registry = CollectorRegistry()
 
     def gauge(name: str, about: str, value: float) -> None:
@@ -115,7 +127,7 @@ def _write_metrics(path: Path, compared: Compared, seconds: float) -> None:
     gauge("pstn_reconcile_differences", "Differences of the last comparison", len(compared.outcome.differences))
     gauge("pstn_reconcile_seconds", "How long the last comparison took", seconds)
     gauge("pstn_reconcile_finished_timestamp_seconds", "When it ended", time.time())
-    write_to_textfile(str(path), registry)
+    return generate_latest(registry)
 
 
 def print_positions(positions: Sequence[Position], console: Console) -> None:
@@ -126,7 +138,7 @@ def print_positions(positions: Sequence[Position], console: Console) -> None:
     for each in positions[:_DIFFERENCES_SHOWN_MAX]:
         amounts = [format_micros(value) if each.currency else f"{value:,}" for value in (each.expected, each.found)]
         place = f"{each.topic}:{each.partition}:{each.offset}"
-        table.add_row(each.what, plain(each.tenant_id), plain(place), each.currency, *amounts)
+        table.add_row(each.what, each.tenant_id, place, each.currency, *amounts)
     console.print(table)
 
 
@@ -146,7 +158,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     balances = ", ".join(f"{format_micros(micros)} {currency}" for currency, micros in outcome.balance_micros.items())
     seen = f"{outcome.tenant_count:,} tenants, {outcome.call_count:,} calls, balances {balances or 'none'}"
     if not outcome.differences:
-        console.print(f"[green]reconciled: ledger = balances = warehouse[/] ({seen})")
+        console.print(Text("reconciled: ledger = balances = warehouse", style="green"), f"({seen})")
         return
     table = Table(title=f"not reconciled: {len(outcome.differences):,} differences ({seen})", title_justify="left")
     for name in ("must hold", "where", "currency", "expected", "found"):
@@ -156,8 +168,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         amounts = [
             format_micros(amount) if is_money else f"{amount:,}" for amount in (difference.expected, difference.found)
         ]
-        subject = plain(difference.subject)
-        table.add_row(difference.what, subject, difference.currency, *amounts)
+        table.add_row(difference.what, difference.subject, difference.currency, *amounts)
     console.print(table)
     if len(outcome.differences) > _DIFFERENCES_SHOWN_MAX:
         console.print(f"the first {_DIFFERENCES_SHOWN_MAX}; --format json has them all")

@@ -17,7 +17,6 @@ from pipeline.cli.desk import (
     issue,
     load_settings,
     money,
-    plain,
     tell,
 )
 from pipeline.cli.failure import fail
@@ -46,9 +45,9 @@ def refund(
     with opened(settings.warehouse) as store:
         taken = read_taken(store, tenant, usage_id)
     if taken is None:
-        raise fail(plain(f"the warehouse has no rated call {usage_id} of {tenant}: `pstn report usage` lists them"))
+        raise fail(f"the warehouse has no rated call {usage_id} of {tenant}: `pstn report usage` lists them")
     if taken.debited_micros == 0 and taken.postpaid_micros == 0:
-        raise fail(plain(f"call {usage_id} cost nothing: there is nothing to refund"))
+        raise fail(f"call {usage_id} cost nothing: there is nothing to refund")
     parts = [f"{money(taken.debited_micros, taken.currency)} debited"] if taken.debited_micros else []
     parts += [f"{money(taken.postpaid_micros, taken.currency)} to be billed"] if taken.postpaid_micros else []
     when = format_time(taken.start_time)

@@ -7,17 +7,21 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.base.avro import DecodeError
 from pipeline.base.calendar import MS_PER_DAY, format_time
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.base.plain import plain
+from pipeline.base.reject import Reason
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
 from pipeline.cli.narrowed import TextColumn, narrowed, table_of
+from pipeline.cli.report_run import check_tenant
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
 from pipeline.warehouse.chosen import Chosen
@@ -31,6 +35,7 @@ from pipeline.warehouse.rejects import (
     parse_id,
     plan_replay,
 )
+from pipeline.warehouse.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Calls and commands that were refused: look, mend the cause, send again.")
 
@@ -60,6 +65,8 @@ def list_rejects(
     wanted = RejectFilter(Chosen(tenant, *period(from_, to)), reason)
     with opened(load_settings(warehouse=warehouse).warehouse) as store:
         rejects = find_rejects(store, wanted, limit)
+        if not rejects:
+            _check_names(store, wanted)
         counts: list[Any] = list(store.query(counts_sql(wanted)).rows)
     if format == "json":
         typer.echo(json.dumps([_as_json(reject) for reject in rejects], ensure_ascii=False))
@@ -67,12 +74,12 @@ def list_rejects(
     if not rejects:
         typer.echo("nothing was refused: check --tenant, --reason, --from and --to")
         return
-    console = Console()
+    console = Terminal()
     console.print(_table(rejects, "rejects, the latest first"))
     for name, count, tenants, first_ms, last_ms in counts:
         times = f"{format_time(first_ms)} to {format_time(last_ms)}"
         line = f"{count:,} {name}, tenants: {tenants:,}, {times}: {hint(name)}"
-        console.print(plain(line), highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -91,23 +98,23 @@ def show(
     with opened(load_settings(warehouse=warehouse).warehouse) as store:
         found = find_rejects(store, wanted)
     if not found:
-        raise fail(plain(f"no reject {reject}: `pstn rejected list` shows those there are"))
+        raise fail(f"no reject {reject}: `pstn rejected list` shows those there are")
     shown = _as_json(found[0]) | {"hint": hint(found[0].reason), "original": _original(found[0])}
     if format == "json":
         typer.echo(json.dumps(shown, ensure_ascii=False))
         return
     original = shown.pop("original")
-    table = Table(show_header=False, title=plain(reject), title_justify="left")
+    table = Table(show_header=False, title=reject, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in shown.items():
-        table.add_row(name, plain("" if value is None else str(value)))
+        table.add_row(name, "" if value is None else str(value))
     if isinstance(original, dict):
         for name, value in original.items():
-            table.add_row(f"  {name}", plain("" if value is None else str(value)))
+            table.add_row(f"  {name}", "" if value is None else str(value))
     else:
         table.add_row("original, hex", str(original))
-    Console().print(table)
+    Terminal().print(table)
 
 
 @app.command()
@@ -141,6 +148,8 @@ def replay(
     wanted = RejectFilter(Chosen(tenant, *period(from_, to)), reason, ids)
     with one_line(), opened(settings.warehouse) as store:
         found = find_rejects(store, wanted)
+        if not found:
+            _check_names(store, wanted)
         plan = plan_replay(
             found,
             rated_calls_of(store, found),
@@ -154,6 +163,20 @@ def replay(
     _report(plan, is_dry=dry_run, format=format)
 
 
+def _check_names(store: Store, wanted: RejectFilter) -> None:
+    """Nothing was found: one line for a reason that is none, and for a tenant of whom the warehouse knows nothing."""
+    from pipeline.warehouse.replay_io import find_rejects
+
+    reasons = [each.value for each in Reason]
+    if wanted.reason is not None and wanted.reason not in reasons:
+        close = get_close_matches(wanted.reason, reasons, n=1)
+        instead = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(reasons)}"
+        raise fail(f"--reason {wanted.reason!r} is none: {instead}")
+    tenant = wanted.chosen.tenant_id
+    if tenant is not None and not find_rejects(store, RejectFilter(Chosen(tenant)), 1):
+        check_tenant(store, tenant)
+
+
 def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
     left = Counter(why for _, why in plan.left)
     if format == "json":
@@ -161,7 +184,7 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
         typer.echo(json.dumps(shown, ensure_ascii=False))
         return
     if plan.sent and is_dry:
-        Console().print(_table(plan.sent, "would be sent again"))
+        Terminal().print(_table(plan.sent, "would be sent again"))
     if not is_dry:
         typer.echo(f"{len(plan.sent):,} sent again; their results appear in the warehouse as the worker gets to them")
     elif not plan.sent:
@@ -171,7 +194,7 @@ def _report(plan: Plan, *, is_dry: bool, format: str) -> None:
 
 
 def _table(rejects: Sequence[Reject], title: str) -> Table:
-    width = Console().width
+    width = Terminal().width
     head = narrowed(
         [
             _column("reject", (each.reject_id for each in rejects)),
@@ -220,4 +243,4 @@ def _id(text: str) -> tuple[str, int, int]:
     try:
         return parse_id(text)
     except ValueError as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.calendar import month_of
-from pipeline.cli.failure import fail, load_settings, one_line, plain, stderr
+from pipeline.cli.failure import fail, load_settings, one_line, stderr
 from pipeline.cli.reconcile import reconcile
 from pipeline.cli.report_run import Format, Wish, run
 from pipeline.cli.warehouse_options import FromOption, TenantOption, ToOption, WarehouseOption, opened, period
@@ -112,7 +112,7 @@ def _check_options(
     if is_archive and format not in (None, "csv"):
         raise fail("--zip is an archive of the usage report as csv: leave the other format out")
     if chosen.country is not None and not re.fullmatch("[A-Z]{2}", chosen.country):
-        raise fail(plain(f"{chosen.country!r} is no country: two letters, such as DE"))
+        raise fail(f"{chosen.country!r} is no country: two letters, such as DE")
 
 
 for _report in REPORTS.values():

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.base.calendar import format_time
-from pipeline.cli.failure import fail, plain, stderr
+from pipeline.cli.failure import fail, stderr
 from pipeline.cli.report_table import print_chart, print_rows, usage_total_line
+from pipeline.cli.terminal import Terminal
 from pipeline.warehouse.chart import Bar
-from pipeline.warehouse.chosen import Chosen, direct_routing_condition
+from pipeline.warehouse.chosen import Chosen, calls_condition, direct_routing_condition
 from pipeline.warehouse.export_io import write_archive, write_csv, write_json, write_parquet, written_beside
 from pipeline.warehouse.reports import Report, chart_sql, report_sql, summed_columns, totals_sql
 from pipeline.warehouse.store import Rows, Store, literal
@@ -63,14 +64,16 @@ def run(store: Store, report: Report, chosen: Chosen, wish: Wish) -> None:
     shape = _shape(wish, output)
     if shape in ("xlsx", "parquet") and output is None:
         raise fail(f"--format {shape} needs a file: --output {report.name}.{shape}")
-    for path in (output, wish.chart):
+    if output is not None and wish.chart is not None and os.path.realpath(output) == os.path.realpath(wish.chart):
+        raise fail(f"--output and --chart are both {output}: name two files")
+    for option, path in (("--output", output), ("--chart", wish.chart)):
         if path is not None:
-            check_place(path, is_forced=wish.is_forced)
+            check_place(option, path, is_forced=wish.is_forced)
     if output is None:
         count = _to_stdout(store, report, chosen, wish, shape)
     else:
         count = _to_file(store, report, chosen, wish, shape, output)
-        stderr.print(f"{count:,} rows in {plain(str(output))}")
+        stderr.print(f"{count:,} rows in {output}")
     if wish.is_archive:
         _say_left_out(store, chosen)
     if count == 0:
@@ -87,42 +90,34 @@ def _shape(wish: Wish, output: Path | None) -> Format:
     ending = output.suffix.lower()
     if ending not in _FORMAT_OF_ENDING:
         zip_too = "; --zip makes one" if ending == ".zip" else ""
-        raise fail(plain(f"{output}: the name must end in {_ENDINGS}, or say --format{zip_too}"))
+        raise fail(f"{output}: the name must end in {_ENDINGS}, or say --format{zip_too}")
     return _FORMAT_OF_ENDING[ending]
 
 
 def _to_stdout(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format) -> int:
     if shape == "table":
-        return _print(store, report, chosen, wish, Console(soft_wrap=False))
+        return _print(store, report, chosen, wish, Terminal(soft_wrap=False))
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
     sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # \r\n must stay as it is
-    try:
-        count = (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what the interpreter flushes at its end
-        raise typer.Exit from None
-    return count
+    return (write_csv if shape == "csv" else write_json)(answer, sys.stdout)
 
 
 @contextmanager
-def _place(output: Path) -> Iterator[Path]:
-    """Where to write what becomes `output` when it is whole; one line when the disk does not take it."""
+def placed(file: Path) -> Iterator[Path]:
+    """Where to write what becomes `file` when it is whole; one line when the disk does not take it."""
     try:
-        with written_beside(output) as path:
+        with written_beside(file) as path:
             yield path
     except OSError as error:
-        raise fail(
-            plain(f"{output}: {os.strerror(error.errno) if error.errno else error}: it was not written")
-        ) from None
+        raise fail(f"{file}: {os.strerror(error.errno) if error.errno else error}: it was not written") from None
 
 
 def _to_file(store: Store, report: Report, chosen: Chosen, wish: Wish, shape: Format, output: Path) -> int:
     if shape == "table" and not wish.is_archive:
-        with _place(output) as path, path.open("w", encoding="utf-8") as out:
-            return _print(store, report, chosen, wish, Console(file=out, width=160, no_color=True))
+        with placed(output) as path, path.open("w", encoding="utf-8") as out:
+            return _print(store, report, chosen, wish, Terminal(file=out, width=160, no_color=True))
     answer = store.query(report_sql(report, chosen, is_masking=wish.is_masking))
-    with _place(output) as path, _progress(store, report, chosen, answer) as shown:
+    with placed(output) as path, _progress(store, report, chosen, answer) as shown:
         if wish.is_archive:
             today = datetime.now(UTC).date()
             return write_archive(shown, path, day=today, parameters=_parameters(chosen))
@@ -172,9 +167,9 @@ def _draw(store: Store, report: Report, chosen: Chosen, path: Path) -> None:
 
     bars = chart_bars(store, report, chosen)
     title = report.title + (f", {chosen.tenant_id}" if chosen.tenant_id else "") + f": {report.chart.title}"
-    with _place(path) as beside:
+    with placed(path) as beside:
         write_chart(beside, title=title, bars=bars, is_timeline=report.chart.is_timeline, ending=path.suffix.lower())
-    stderr.print(f"chart in {plain(str(path))}")
+    stderr.print(f"chart in {path}")
 
 
 def _summary(store: Store, report: Report, chosen: Chosen, wish: Wish) -> Any:
@@ -242,14 +237,24 @@ def _progress(store: Store, report: Report, chosen: Chosen, answer: Rows) -> Ite
         yield Rows(answer.names, counted())
 
 
-def check_place(path: Path, *, is_forced: bool) -> None:
-    """A file that is there is replaced only if somebody says so; a folder that is not there is said now, not later."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise fail(f"{plain(str(path))} is a folder" if path.is_dir() else f"there is no folder {path.parent}")
-    if path.exists() and not is_forced:
+def check_place(option: str, path: Path, *, is_forced: bool) -> None:
+    """A file that is there is replaced only if somebody says so, and nothing else ever; a folder that is not there is
+    said now, not later."""
+    try:
+        is_there, folder = path.exists(), Path(os.path.realpath(path)).parent
+        if path.is_dir():
+            raise fail(f"{option} {path} is a folder: name a file in it")
+        if is_there and not path.is_file():
+            instead = "leave --output out to write to standard output" if option == "--output" else "name another"
+            raise fail(f"{option} {path} is no plain file: {instead}")
+        if not is_there and not folder.is_dir():
+            raise fail(f"{option} {path}: there is no folder {folder}")
+    except OSError as error:
+        raise fail(f"{option} {path}: {error.strerror}") from None
+    if is_there and not is_forced:
         question = f"{path} is there already"
         if not sys.stdin.isatty():
-            raise fail(f"{plain(question)}: --force replaces it")
+            raise fail(f"{question}: --force replaces it")
         if not typer.confirm(f"{question}. Replace it?", err=True):
             raise fail("nothing was written")
 
@@ -264,7 +269,19 @@ def check_tenant(store: Store, tenant_id: str) -> None:
     others = [str(row[0]) for row in store.query("SELECT DISTINCT tenant_id FROM accounts LIMIT 100000").rows]
     close = get_close_matches(tenant_id, others, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "names are written exactly as in the call records"
-    raise fail(plain(f"the warehouse knows no tenant {tenant_id!r}: {hint}"))
+    raise fail(f"the warehouse knows no tenant {tenant_id!r}: {hint}")
+
+
+def _option_of_no_call(store: Store, chosen: Chosen) -> str | None:
+    """The option that would find nothing alone, in whatever period."""
+    for option in ("user", "capability", "country"):
+        value = getattr(chosen, option)
+        if value is None:
+            continue
+        alone = Chosen(chosen.tenant_id)._replace(**{option: value})
+        if not list(store.query(f"SELECT 1 FROM rated_calls WHERE {calls_condition(alone)} LIMIT 1").rows):
+            return f"--{option} {value!r}" + (": ids are written as in the call records" if option == "user" else "")
+    return None
 
 
 def _say_nothing_found(store: Store, report: Report, chosen: Chosen, *, is_table: bool) -> None:
@@ -272,12 +289,15 @@ def _say_nothing_found(store: Store, report: Report, chosen: Chosen, *, is_table
     mine = "1" if chosen.tenant_id is None else f"tenant_id = {literal(chosen.tenant_id)}"
     bounds = f"SELECT count(), min(start_time_ms), max(start_time_ms) FROM rated_calls WHERE {mine}"
     [(count, first_ms, last_ms)] = store.query(bounds).rows
+    check = "; check the period and the other options"
     if not int(str(count)):
         where = "the warehouse has no calls at all" if chosen.tenant_id is None else "this tenant has no calls at all"
+    elif foreign := _option_of_no_call(store, chosen):
+        where, check = f"no call{' of this tenant' if chosen.tenant_id else ''} has {foreign}", ""
     else:
         where = f"calls began between {format_time(int(str(first_ms)))} and {format_time(int(str(last_ms)))}"
-    line = f"no {'calls' if report.name == 'usage' else 'rows'}: {where}; check the period and the other options"
+    line = f"no {'calls' if report.name == 'usage' else 'rows'}: {where}{check}"
     if is_table:
         typer.echo(line)
     else:
-        stderr.print(plain(line))
+        stderr.print(line)

@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from pipeline.base.money import format_micros
-from pipeline.cli.failure import plain
+from pipeline.base.plain import plain
 from pipeline.cli.narrowed import TextColumn, narrowed, table_of
 from pipeline.warehouse.cells import cell_text
 from pipeline.warehouse.chart import Bar, series_of, text_bar
@@ -68,9 +69,9 @@ def print_rows(answer: Rows, report: Report, console: Console, *, rows_max: int)
     table = narrowed(texts, console.width, said_once=_SAID_ONCE, less_needed=_LESS_NEEDED.get(report.name, ()))
     console.print(table_of(report.title, table.columns, console.width))
     if table.said_once:
-        console.print(f"all rows shown: {', '.join(table.said_once)}", highlight=False)
+        console.print(f"all rows shown: {', '.join(table.said_once)}")
     if table.left_out:
-        console.print(f"no room for: {', '.join(table.left_out)}; --format csv has every column", highlight=False)
+        console.print(f"no room for: {', '.join(table.left_out)}; --format csv has every column")
     return len(shown)
 
 
@@ -98,17 +99,18 @@ def usage_total_line(currency: str, call_count: int, duration_s: int, charge_mic
 def print_chart(bars: Sequence[Bar], report: Report, console: Console) -> None:
     """One block of bars for each unit; none when there is nothing to compare."""
     series = series_of(bars, _BARS_MAX, is_timeline=report.chart.is_timeline)
-    labels, title = series.labels, plain(series.titled(report.chart.title))
+    labels = [plain(label) for label in series.labels]
     for unit, values in series.values.items():
         largest = max(values, default=Decimal(0))
         if len(labels) < 2 or largest <= 0:
             continue
-        console.print(f"\n[bold]{title}[/], {plain(unit)}", highlight=False)
+        console.print()
+        console.print(Text(series.titled(report.chart.title), style="bold"), f", {unit}", sep="")
         width = min(_LABEL_CELLS, max(map(len, labels)))
         # Money with its decimals, minutes and calls as the whole numbers they are.
         texts = amounts(values) if unit.isupper() else [f"{int(value):,}" for value in values]
         figures = max(map(len, texts))
         for label, value, text in zip(labels, values, texts, strict=True):
             bar = text_bar(value, largest, _BAR_CELLS)
-            line = f"{plain(label[:width].ljust(width))}  [cyan]{bar.ljust(_BAR_CELLS)}[/] {text.rjust(figures)}"
-            console.print(line, highlight=False, soft_wrap=True)
+            drawn = Text(bar.ljust(_BAR_CELLS), style="cyan")
+            console.print(f"{label[:width].ljust(width)} ", drawn, text.rjust(figures), soft_wrap=True)

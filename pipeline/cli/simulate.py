@@ -16,6 +16,7 @@ from pipeline.base.resources_io import resource_path
 from pipeline.charge.tables_io import load_tables
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.rating_options import TablesOption
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.embedded.customers import Plan
 from pipeline.embedded.plan import make_plan
@@ -49,7 +50,7 @@ def simulate(
     Example: pstn simulate --rate 500 --calls 100000
     """
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix, tables=tables)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with one_line():
         try:
             found = load_tables(settings.tables or resource_path("rating_tables"))
@@ -107,5 +108,5 @@ def _print_summary(summary: dict[str, object], tally: Tally) -> None:
     table.add_row("rejects of both kinds", f"{sum(tally.rejected().values()):,}")
     for reason, count in sorted(tally.rejected().items()):
         table.add_row(f"  {reason}", f"{count:,}")
-    Console().print(table)
+    Terminal().print(table)
     typer.echo(f"seed {summary['seed']}, calls of {summary['from']} to {summary['until']}")

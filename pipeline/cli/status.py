@@ -7,13 +7,13 @@ import time
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
 from pipeline.base.avro import DecodeError
 from pipeline.base.settings_io import Settings
 from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 
 _LOOK_INTERVAL_S = 2.0
@@ -35,7 +35,7 @@ def status(
     settings = load_settings(bootstrap_servers=bootstrap, topic_prefix=prefix)
     with one_line():
         try:
-            if once or output == "json" or not Console().is_terminal:
+            if once or output == "json" or not Terminal().is_terminal:
                 _once(settings, as_json=output == "json")
             else:
                 _live(settings)
@@ -54,7 +54,7 @@ def _once(settings: Settings, *, as_json: bool) -> None:
     with Follower(settings) as follower:
         reader.look(follower.followed())
         started_s = time.monotonic()
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        with Progress(console=Terminal(stderr=True), transient=True) as bar:
             task = bar.add_task("reading the credit table", total=1.0, visible=False)
             while not follower.wait(0.2):
                 is_long = time.monotonic() - started_s > _LOOK_INTERVAL_S
@@ -64,7 +64,7 @@ def _once(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
-        Console(highlight=False).print(status_view(found))
+        Terminal().print(status_view(found))
 
 
 def _live(settings: Settings) -> None:
@@ -73,7 +73,7 @@ def _live(settings: Settings) -> None:
     from pipeline.ops.status_view import status_view
 
     reader = StatusReader(settings)
-    with Follower(settings) as follower, Live(auto_refresh=False, screen=True) as live:
+    with Follower(settings) as follower, Live(console=Terminal(), auto_refresh=False, screen=True) as live:
         while True:
             started_s = time.monotonic()
             live.update(status_view(reader.look(follower.followed())), refresh=True)

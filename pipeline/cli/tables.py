@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 import pycountry
 import typer
-from rich.console import Console
 
 from pipeline.base.money import format_micros
 from pipeline.base.resources_io import resource_path
@@ -26,6 +25,7 @@ from pipeline.charge.tables_io import Lines, TableError, deck_file, load_deck, l
 from pipeline.charge.tariff import Deck
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.tables_text import deck_name, print_changes, print_findings, print_tariffs
+from pipeline.cli.terminal import Terminal
 
 app = typer.Typer(
     no_args_is_help=True, help="Check the rating tables, compare two decks, take in a published one. Reads files only."
@@ -76,7 +76,7 @@ def check_command(
             )
         )
     else:
-        console = Console(soft_wrap=True)
+        console = Terminal(soft_wrap=True)
         print_tariffs(console, tables)
         print_findings(console, findings, str(folder))
     if error_count:
@@ -114,7 +114,7 @@ def diff_command(
     elif output == "csv":
         _write_csv((after.tariff, change) for _, after, found in changes for change in found)
     else:
-        console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+        console = Terminal(width=None if sys.stdout.isatty() else _WIDTH)
         for before, after, found in changes:
             print_changes(console, before, after, found, limit)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.base.money import format_micros
+from pipeline.base.plain import plain
 from pipeline.charge.diff import Change, count_kinds
 from pipeline.charge.finding import Finding, Severity
 from pipeline.charge.tables import Tables
@@ -27,8 +28,8 @@ def print_tariffs(console: Console, tables: Tables) -> None:
     """Which prices these are: name, currency, decks, and the description that says so when they are a proxy."""
     for tariff in tables.tariffs.values():
         decks = ", ".join(f"{deck.table_version[1]} ({deck.row_count:,} rows)" for deck in tariff.decks)
-        console.print(f"[bold]{escape(tariff.name)}[/] {tariff.currency} {tariff.kind}: {decks or 'no deck'}")
-        console.print(f"  {escape(tariff.description)}", highlight=False)
+        console.print(Text(plain(tariff.name), style="bold"), f"{tariff.currency} {tariff.kind}: {decks or 'no deck'}")
+        console.print(f"  {tariff.description}")
 
 
 def print_findings(console: Console, findings: Sequence[Finding], folder: str) -> None:
@@ -37,17 +38,17 @@ def print_findings(console: Console, findings: Sequence[Finding], folder: str) -
         colour = "red" if finding.severity is Severity.ERROR else "yellow"
         place = finding.place.removeprefix(folder).lstrip("/")
         column = f"column {finding.column}: " if finding.column else ""
-        console.print(f"[{colour}]{finding.severity}[/] {escape(place)} [bold]{finding.kind}[/]", highlight=False)
-        console.print(f"  {escape(column)}{escape(finding.what)}", highlight=False)
+        console.print(Text(finding.severity, style=colour), place, Text(finding.kind, style="bold"))
+        console.print(f"  {column}{finding.what}")
     error_count = sum(finding.severity is Severity.ERROR for finding in findings)
     verdict = "not usable" if error_count else "usable"
-    console.print(f"{verdict}; errors: {error_count}, warnings: {len(findings) - error_count}", highlight=False)
+    console.print(f"{verdict}; errors: {error_count}, warnings: {len(findings) - error_count}")
 
 
 def print_changes(console: Console, old: Deck, new: Deck, changes: Sequence[Change], limit: int) -> None:
     """The first `limit` changes of one tariff, and how many there are of each kind."""
     counts = ", ".join(f"{count:,} {kind}" for kind, count in count_kinds(changes).items())
-    console.print(f"[bold]{escape(deck_name(old))} -> {escape(deck_name(new))}[/]: {counts}", highlight=False)
+    console.print(Text(plain(f"{deck_name(old)} -> {deck_name(new)}"), style="bold"), f": {counts}", sep="")
     if not changes:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -55,14 +56,14 @@ def print_changes(console: Console, old: Deck, new: Deck, changes: Sequence[Chan
         table.add_column(name, justify="right" if name in ("was", "is", "effect") else "left")
     for change in changes[:limit]:
         table.add_row(
-            f"[{_COLOURS[change.kind]}]{change.kind}[/]",
+            Text(change.kind, style=_COLOURS[change.kind]),
             f"{change.prefix} {change.direction[:-5]}",
             change.number_class,
-            escape(f"{change.destination} {change.iso2}"),
+            f"{change.destination} {change.iso2}",
             _price(change.old_price_micros),
             _price(change.new_price_micros),
             ("+" if change.effect_micros > 0 else "") + format_micros(change.effect_micros, 4),
-            escape(change.note),
+            change.note,
         )
     console.print(table)
     if len(changes) > limit:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.calendar import format_time
-from pipeline.cli.desk import plain
 from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.terminal import Terminal
 from pipeline.office.command_io import issuer
 from pipeline.web.tokens import Role, TokenFileError
 from pipeline.web.tokens_io import create_token, read_tokens, revoke_token
@@ -30,7 +29,7 @@ def _told() -> Iterator[None]:
         try:
             yield
         except TokenFileError as error:
-            raise fail(plain(str(error))) from None
+            raise fail(str(error)) from None
 
 
 @app.command()
@@ -86,8 +85,8 @@ def list_(
         return
     table = Table("name", "role", "tenants", "created", "by", "revoked")
     for row in rows:
-        table.add_row(*(plain(cell) for cell in row.values()))
-    Console(highlight=False).print(table)
+        table.add_row(*row.values())
+    Terminal().print(table)
 
 
 @app.command()

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.check_io import specs_of
@@ -15,6 +14,7 @@ from pipeline.base.settings_io import Settings
 from pipeline.base.topics import problems_of_topics
 from pipeline.base.topics_io import connect_admin, create_topics, describe_topics, repair_configs
 from pipeline.cli.failure import fail, load_settings, one_line
+from pipeline.cli.terminal import Terminal
 
 app = typer.Typer(no_args_is_help=True, help="Create and inspect the Kafka topics.")
 
@@ -113,4 +113,4 @@ def _print_table(settings: Settings, rows: Sequence[Mapping[str, object]]) -> No
     table = Table("topic", "holds", "partitions", "cleanup", "time", title=f"topics at {settings.bootstrap_servers}")
     for row in rows:
         table.add_row(*("missing" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    Terminal().print(table)

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.cli.desk import (
@@ -22,10 +21,10 @@ from pipeline.cli.desk import (
     load_settings,
     look,
     money,
-    plain,
     tell,
 )
 from pipeline.cli.failure import fail
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.topics import Bootstrap, Prefix
 from pipeline.debit.account import User
 from pipeline.office.shown import user_json
@@ -132,10 +131,10 @@ def show(
         "removed": "yes" if shown.removed_at is not None else "no",
         **{f"spent {month}": money(spend.spent_micros, currency) for month, spend in sorted(shown.months.items())},
     }
-    table_ = Table(title=plain(user), title_justify="left", show_header=False)
+    table_ = Table(title=user, title_justify="left", show_header=False)
     for name, value in facts.items():
-        table_.add_row(name, plain(value))
-    Console(highlight=False).print(table_)
+        table_.add_row(name, value)
+    Terminal().print(table_)
 
 
 @app.command("list")
@@ -159,13 +158,13 @@ def list_(
     if format == "json":
         typer.echo(json.dumps([user_json(user) for user in users], ensure_ascii=False))
     else:
-        shown = Table("user", "name", "country", "licences", title=f"{plain(tenant)}: users", title_justify="left")
+        shown = Table("user", "name", "country", "licences", title=f"{tenant}: users", title_justify="left")
         for user in users:
             settings_ = user.settings
             licences = "removed" if user.removed_at is not None else " ".join(settings_.licences)
             name = settings_.display_name or settings_.upn or ""
-            shown.add_row(*(plain(cell) for cell in (user.user_id, name, settings_.country or "", licences)))
-        Console(highlight=False).print(shown)
+            shown.add_row(user.user_id, name, settings_.country or "", licences)
+        Terminal().print(shown)
     if page.next_after is not None:
         typer.echo(f"there are more: --after {page.next_after}", err=True)
 
@@ -173,7 +172,7 @@ def list_(
 def found(user: User | None, tenant_id: str, user_id: str) -> User:
     """The user, or one line."""
     if user is None:
-        raise fail(plain(f"tenant {tenant_id} has no user {user_id}: `pstn user list` has those that are set"))
+        raise fail(f"tenant {tenant_id} has no user {user_id}: `pstn user list` has those that are set")
     return user
 
 

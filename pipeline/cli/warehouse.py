@@ -6,10 +6,10 @@ import json
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.failure import fail, load_settings, plain
+from pipeline.cli.failure import fail, load_settings
+from pipeline.cli.terminal import Terminal
 from pipeline.cli.warehouse_options import WarehouseOption
 from pipeline.warehouse.store import StoreAway, StoreRefused
 from pipeline.warehouse.store_io import migrate as apply_migrations
@@ -44,7 +44,7 @@ def migrate(
         finally:
             store.close()
     except (StoreAway, StoreRefused) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
     if format == "json":
         found = [{"version": each.version, "name": each.name, "statements": len(each.statements)} for each in done]
         typer.echo(json.dumps({"applied": not dry_run, "migrations": found}))
@@ -57,4 +57,4 @@ def migrate(
         table.add_column(heading, justify="left" if heading == "file" else "right")
     for each in done:
         table.add_row(str(each.version), each.name, str(len(each.statements)))
-    Console().print(table)
+    Terminal().print(table)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.avro import DecodeError
-from pipeline.cli.failure import fail, plain, stderr
+from pipeline.cli.failure import fail, stderr
 from pipeline.warehouse.chosen import PeriodError, parse_period
 from pipeline.warehouse.patient_io import PatientStore
 from pipeline.warehouse.store import Store, StoreAway, StoreRefused
@@ -47,12 +47,12 @@ def opened(url: str) -> Iterator[Store]:
         finally:
             store.close()
     except (StoreAway, StoreRefused, DecodeError) as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None
 
 
 def _say_retry(reason: str) -> None:
     if stderr.is_terminal:
-        stderr.print(f"[dim]{plain(reason)}; trying again[/]")
+        stderr.print(f"{reason}; trying again", style="dim")
 
 
 def period(from_text: str | None, to_text: str | None) -> tuple[int | None, int | None]:
@@ -60,4 +60,4 @@ def period(from_text: str | None, to_text: str | None) -> tuple[int | None, int 
     try:
         return parse_period(from_text, to_text)
     except PeriodError as error:
-        raise fail(plain(str(error))) from None
+        raise fail(str(error)) from None

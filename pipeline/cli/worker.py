@@ -13,6 +13,7 @@ import uvloop
 from pipeline.base.logging_io import configure_logging
 from pipeline.base.reject import InvariantBroken
 from pipeline.base.settings_io import ROLES, Settings
+from pipeline.cli.ending import end_at_once
 from pipeline.cli.failure import fail, load_settings, one_line
 from pipeline.cli.processes import begin_as_child, run_processes
 from pipeline.cli.rating_options import TablesOption
@@ -77,6 +78,7 @@ def worker(
         "outbox": outbox,
         "web_port": web_port,
     }
+    end_at_once()
     settings = load_settings(**given)
     if processes > 1:
         raise typer.Exit(_run_processes(processes, settings, given))

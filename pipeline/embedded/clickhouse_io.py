@@ -17,9 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any, NoReturn, TypeVar
 
 from pipeline.embedded.clickhouse_answers_io import Answers, FolderOfAnother
@@ -116,12 +116,16 @@ class FolderReader:
         answer = SpooledTemporaryFile(max_size=_ANSWER_BYTES_IN_MEMORY)  # noqa: SIM115  # `_pieces_of` closes it
         try:
             answer.writelines(store.answer_to(sql))
-        except BaseException:
-            answer.close()
+            answer.seek(0)
+        except BaseException as error:
+            with suppress(OSError):  # it would write once more
+                answer.close()
+            if isinstance(error, OSError):
+                why = f"{gettempdir()} has no room for an answer ({error.strerror}): set TMPDIR to another folder"
+                raise StoreRefused(f"{self.name}: {why}") from error
             raise
         finally:
             store.close()
-        answer.seek(0)
         return _pieces_of(answer)
 
     def _refuse(self) -> NoReturn:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.base.calendar import format_time
+from pipeline.base.plain import plain
 from pipeline.ops.status import ROLE_TOPICS, PartitionLag, Status
 
 # Wanted of a call is a second from the topic to the warehouse; a minute is worth a look, five are an alarm.
@@ -25,7 +26,7 @@ def _head(status: Status) -> Text:
     members = ", ".join(f"{group.role} {len(group.members)}" for group in status.groups)
     brokers = f"{status.broker_count} broker{'' if status.broker_count == 1 else 's'}"
     return Text(
-        f"{status.prefix}*  at {status.broker} ({brokers})  {format_time(status.at_ms)}  workers: {members}",
+        plain(f"{status.prefix}*  at {status.broker} ({brokers})  {format_time(status.at_ms)}  workers: {members}"),
         style="bold",
     )
 
@@ -91,10 +92,10 @@ def _totals(status: Status) -> RenderableType:
     total = sum(followed.rejects.values())
     lines.add_row(
         "rejects in an hour",
-        Text(f"{more}{total:,}{': ' + told if told else ''}", style="yellow" if total else ""),
+        Text(plain(f"{more}{total:,}{': ' + told if told else ''}"), style="yellow" if total else ""),
     )
     return lines
 
 
 def _notes(status: Status) -> list[RenderableType]:
-    return [Text(f"! {note}", style="yellow") for note in status.notes]
+    return [Text(plain(f"! {note}"), style="yellow") for note in status.notes]

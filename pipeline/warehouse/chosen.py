@@ -18,8 +18,9 @@ class PeriodError(ValueError):
 class Chosen(NamedTuple):
     """Of one tenant or of all; that began at or after `from_ms` and before `to_ms` (None: no bound).
 
-    `user` is a user id or a sign-in name; `country` the one that the call was rated in, the export's User Location.
-    `is_calling_plans`: without the calls of Direct Routing, which have an export of their own (domain page, section 2).
+    `user` is a user id, exactly, or a sign-in name in large or small letters; `country` the one that the call
+    was rated in, the export's User Location. `is_calling_plans`: without the calls of Direct Routing, which have an
+    export of their own (domain page, section 2).
     """
 
     tenant_id: str | None = None
@@ -78,7 +79,8 @@ def calls_condition(chosen: Chosen) -> str:
         conditions.insert(1, f"tenant_id = {literal(chosen.tenant_id)}")
     if chosen.user is not None:
         user = literal(chosen.user)
-        named = f"SELECT tenant_id, user_id FROM users FINAL WHERE upn = {user} AND {users_condition(chosen)}"
+        of_name = f"lowerUTF8(upn) = lowerUTF8({user}) AND {users_condition(chosen)}"
+        named = f"SELECT tenant_id, user_id FROM users FINAL WHERE {of_name}"
         conditions.append(f"(user_id = {user} OR (tenant_id, user_id) IN ({named}))")
     if chosen.capability is not None:
         conditions.append(f"capability = {literal(chosen.capability)}")

@@ -27,11 +27,13 @@ _PARQUET_ROWS = 10_000
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A path to write to; `path` is replaced by it when the block ends well. OSError as the system has it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A path to write to; `path`, or what it is a link to, is replaced by it when the block ends well. OSError as the
+    system has it."""
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield beside
-        beside.replace(path)
+        beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from zipfile import ZipFile
 
@@ -61,19 +62,19 @@ class Summary(NamedTuple):
 def write_workbook(answer: Rows, report: Report, columns: Sequence[ReportColumn], path: Path, summary: Summary) -> int:
     """The number of rows. Raises OSError when the file cannot be written."""
     # Every text is written as text: nothing in it becomes a formula, a link or a number.
-    book = xlsxwriter.Workbook(str(path), {"constant_memory": True})
-    try:
-        _write_summary(book, report, summary)
-        count = _write_rows(book, report, columns, answer)
-        book.close()
-    except XlsxWriterException as error:
-        reason = error.__context__
-        if not isinstance(reason, OSError):
-            raise OSError(str(error)) from error
-        _give_up(reason)
-        raise reason from None
-    finally:
-        _forget(book)
+    # Rows wait beside the file: whatever ends this takes them away, and a full disk is the file's.
+    with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as spool:
+        book = xlsxwriter.Workbook(str(path), {"constant_memory": True, "tmpdir": spool})
+        try:
+            _write_summary(book, report, summary)
+            count = _write_rows(book, report, columns, answer)
+            book.close()
+        except XlsxWriterException as error:
+            reason = error.__context__
+            if not isinstance(reason, OSError):
+                raise OSError(str(error)) from error
+            _give_up(reason)
+            raise reason from None
     return count
 
 
@@ -86,14 +87,6 @@ def _give_up(reason: OSError) -> None:
                 file, value.fp = value.fp, None
                 with suppress(OSError):
                     file.close()
-
-
-def _forget(book: Workbook) -> None:
-    """Takes away the temporary files of a workbook that was not closed."""
-    for sheet in book.worksheets():
-        if sheet.row_data_fh is not None and not sheet.row_data_fh.closed:
-            sheet.row_data_fh.close()
-            Path(sheet.row_data_filename).unlink(missing_ok=True)
 
 
 def _write_rows(book: Workbook, report: Report, columns: Sequence[ReportColumn], answer: Rows) -> int:

@@ -161,3 +161,31 @@ def test_a_reject_that_is_not_there_is_one_line(
     load(folder_url)
     result = run("show", "pstn.cdrs:1:1", broker=embedded_broker, prefix=topic_prefix, url=folder_url)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--reason", "user_unknow"], "--reason 'user_unknow' is none: did you mean 'user_unknown'?"),
+        (["--reason", "?"], "--reason '?' is none: it may be payload_not_avro, "),
+        (["--tenant", "nobody"], "the warehouse knows no tenant 'nobody'"),
+    ],
+)
+def test_a_reason_and_a_tenant_that_are_not_there_are_one_line(
+    embedded_broker: EmbeddedBroker, topic_prefix: str, folder_url: str, arguments: list[str], words: str
+) -> None:
+    """`nothing was refused` would be believed."""
+    load(folder_url)
+    for command in (["list"], ["replay", "--dry-run"]):
+        result = run(*command, *arguments, broker=embedded_broker, prefix=topic_prefix, url=folder_url)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+        assert words in result.stderr
+
+
+def test_a_tenant_of_whom_only_refusals_are_known_is_known(
+    embedded_broker: EmbeddedBroker, topic_prefix: str, folder_url: str
+) -> None:
+    load(folder_url, consumed("rejected", rejected(1, tenant_id="t7", reason="tenant_unknown", original=ORIGINAL)))
+    place = {"broker": embedded_broker, "prefix": topic_prefix, "url": folder_url}
+    result = run("list", "--tenant", "t7", "--to", "2020-01", **place)
+    assert (result.exit_code, result.stdout[:20]) == (0, "nothing was refused:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -177,6 +178,8 @@ def test_calls_and_ledger_stand_side_by_side(world: Store) -> None:
     [
         (MARCH._replace(user="ben"), {"call-2"}),
         (MARCH._replace(user="ben@contoso.example"), {"call-2"}),
+        (MARCH._replace(user="Ben@Contoso.EXAMPLE"), {"call-2"}),
+        (MARCH._replace(user="BEN"), set()),
         (MARCH._replace(user="' OR 1=1 --"), set()),
         (MARCH._replace(capability="MCOPSTN1"), {"call-2"}),
         (Chosen(country="US", tenant_id="t2"), {"call-8"}),
@@ -341,6 +344,11 @@ def test_a_chart_is_a_picture(world_url: str, tmp_path: Path, ending: str) -> No
         (["usage", "--chart", "x.gif"], "must end in .svg or .png"),
         (["usage", "--format", "xlsx"], "needs a file: --output usage.xlsx"),
         (["usage", "--output", "/nowhere/at/all.csv"], "there is no folder"),
+        (["usage", "--output", "[/x]/a.csv"], "there is no folder"),
+        (["usage", "--output", "\\[/x].pdf"], "\\[/x].pdf: the name must end in"),
+        (["usage", "--chart", "[/x].gif"], "[/x].gif: the name must end in .svg or .png"),
+        (["usage", "--format", "csv", "--output", "pipe", "--force"], "is no plain file: leave --output out"),
+        (["usage", "--format", "csv", "--output", "s.svg", "--chart", "./s.svg"], "name two files"),
         (["usage", "--output", "calls.pdf"], "calls.pdf: the name must end in .csv, .json, .xlsx, .parquet or .txt"),
         (["usage", "--output", "calls.zip"], "--zip makes one"),
         (["usage", "--tenant", "t11"], "did you mean 't1'?"),
@@ -351,6 +359,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     world_url: str, arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # what is done after all is done there
+    os.mkfifo("pipe")
     result = run(*arguments, "--warehouse", world_url)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
     assert words in result.stderr
@@ -386,7 +395,21 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("shape", ["csv", "json"])
+def test_a_full_disk_under_the_picture_of_advice_is_named_too(world_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "contoso.svg"
+    command = [sys.executable, "-m", "pipeline", "advise", "funding", "--warehouse", world_url, "--tenant", "t1"]
+    told = subprocess.run(
+        [*command, "--chart", str(path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (2, f"pstn: {path}: File too large: it was not written\n")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("shape", ["table", "csv", "json"])
 def test_a_reader_that_has_enough_is_no_error(world_url: str, shape: str) -> None:
     """`pstn report usage --format csv | head` is how a person looks at a large report."""
     command = [sys.executable, "-m", "pipeline", "report", "usage", "--warehouse", world_url, "--format", shape]
@@ -406,6 +429,24 @@ def test_a_capability_may_be_typed_in_small_letters(world_url: str) -> None:
     )
     assert small == large
     assert large.count("\n") > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--user", "ANNA"], "no call has --user 'ANNA': ids are written as in the call records"),
+        (["--tenant", "t2", "--user", "anna"], "no call of this tenant has --user 'anna'"),
+        (["--tenant", "t1", "--capability", "nope"], "no call of this tenant has --capability 'NOPE'"),
+        (["--country", "ZZ"], "no call has --country 'ZZ'"),
+        (["--user", "anna", "--to", "2025-01"], "calls began between 2026-03-01"),
+    ],
+)
+@pytest.mark.parametrize("shape", ["table", "json"])
+def test_the_option_that_finds_nothing_is_named(world_url: str, arguments: list[str], words: str, shape: str) -> None:
+    """Who misspells one looks for the mistake in the period."""
+    result = run("spend-by-user", "--warehouse", world_url, "--format", shape, *arguments)
+    assert result.exit_code == 0
+    assert words in (result.stdout if shape == "table" else result.stderr)
 
 
 def test_a_chart_of_users_has_names_that_a_person_knows(world: Store) -> None:

@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -183,6 +184,15 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreRefused, match="no warehouse can be kept in"):
         open_store(f"chdb:{tmp_path / 'file' / 'warehouse'}")
+
+
+def test_a_temporary_folder_without_room_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`No space left on device` sends people to the warehouse's disk."""
+    open_folder(folder).close()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "full"))
+    store = open_store(f"chdb:{folder}", for_reading=True)
+    with pytest.raises(StoreRefused, match=r"full has no room for an answer \(.*\): set TMPDIR to another folder"):
+        store.query("SELECT number FROM numbers(300000)")
 
 
 def test_a_slow_question_does_not_hold_up_inserts_or_other_questions(folder: Path) -> None:

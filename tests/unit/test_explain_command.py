@@ -75,6 +75,12 @@ def test_json_is_one_object_a_call_and_says_all_that_the_text_says(rated: Path) 
         assert said["steps"][-1]["title"] == "result"
 
 
+def test_what_a_record_says_is_shown_and_not_obeyed(rated: Path) -> None:
+    result = explain(text=changed(split_line(rated), usage_id="\x1b]0;owned\x07\n[/x]"))
+    assert r"Call \x1b]0;owned\x07\n[/x] of tenant" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
 def test_a_changed_micro_unit_ends_with_exit_code_1(rated: Path) -> None:
     """A script must notice without reading."""
     call = json.loads(split_line(rated))

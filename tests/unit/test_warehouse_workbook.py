@@ -6,6 +6,8 @@ import errno
 import gc
 import random
 import sys
+import tempfile
+import zipfile
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -65,6 +67,23 @@ def test_a_disk_that_is_full_at_the_end_is_one_error_with_its_reason(monkeypatch
     del failure
     gc.collect()
     assert told == []
+
+
+def test_a_workbook_that_is_told_to_end_while_it_is_packed_leaves_no_files_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a month are gigabytes in a folder that nobody looks at."""
+
+    def told_to_end(*_: object) -> None:
+        raise SystemExit
+
+    (folder := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(zipfile.ZipFile, "write", told_to_end)
+    with pytest.raises(SystemExit):
+        sheet_of(tmp_path / "x.xlsx", [row("a")])
+    assert list(folder.iterdir()) == []
+    assert {each.name for each in tmp_path.iterdir()} <= {"temporary", "x.xlsx"}
 
 
 def test_numbers_days_and_times_are_typed_and_exact(tmp_path: Path) -> None:
