@@ -1,7 +1,7 @@
 """A plugin for `make mutants`, which runs every mutant in a fork of one process.
 
 mutmut asks an item for its id by a name that pytest has given up; and what the process remembers of the sound code
-(answers of `lru_cache`) would hide a mutant.
+(answers of `lru_cache`, quotes) would hide a mutant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item._nodeid = item.nodeid  # type: ignore[attr-defined]
 
 
-def pytest_sessionstart() -> None:
+def pytest_runtest_setup() -> None:
+    """Before each test: what one test made another remember would hide from mutmut that the other needs it too."""
     for name, module in list(sys.modules.items()):
         if name.startswith("pipeline."):
             for found in vars(module).values():

@@ -69,6 +69,13 @@ def test_a_recharge_names_its_request_and_how_it_is_paid_and_a_late_success_when
     ]
 
 
+def test_a_budget_that_is_reached_is_named_with_what_would_pass_it():
+    world = World()
+    assert said(world.recharge(1, 500, monthly_budget_micros=499)) == [
+        ("recharge_budget_reached", 500, None, {"budget_micros": "499"})
+    ]
+
+
 def test_a_lots_events_name_it_and_what_is_left_of_it():
     world = World()
     world.user("MCOPSTN_PAYG_1")

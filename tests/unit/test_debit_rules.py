@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.base.reject import InvariantBroken
 from pipeline.base.rules import Rules
+from pipeline.charge.subscriber import Terms
 from pipeline.charge.tables_io import load_tables
-from pipeline.debit.account import Lot
+from pipeline.debit.account import Account, Lot
 from pipeline.debit.retention import REFUND_MEMORY_MS
 from tests.ledger_world import BERLIN, CUBA, SEATTLE, TABLES, VANCOUVER, World, ended, kinds, refused
 
@@ -463,6 +465,31 @@ def test_d13_the_events_of_one_record_come_in_their_order():
     assert [event.event_index for event in applied.events] == list(range(8))
     assert len({event.event_id for event in applied.events}) == 8
     assert [entry.kind for entry in applied.entries] == ["forfeiture", "usage"]
+
+
+def test_a_command_sent_again_is_ignored_whatever_it_says_then():
+    """For the window, and not for longer; a tick too."""
+    world = payg()
+    world.recharge(5, 7, enabled=False, command_id="same")
+    again = world.recharge(5, 7, command_id="same", at="2026-03-09T00:00:00Z")
+    assert (again.rejected, again.events, again.entries) == (None, (), ())
+    assert kinds(world.recharge(5, 7, command_id="same", at="2026-03-09T00:00:00.001Z")) == ["recharge_requested"]
+    world.funds(10, purchased_at="2025-03-10T00:00:00Z")
+    tick = {"command_id": "t", "tenant_id": "", "kind": "tick", "issued_by": "timer"}
+    assert kinds(world.apply("command", tick)) == ["lot_expiring"]
+    assert kinds(world.apply("command", tick, at="2026-03-10T00:00:00Z")) == []
+    assert kinds(world.tick("2026-03-10T00:00:00Z"))[0] == "lot_expired"
+
+
+@pytest.mark.parametrize(("held", "overdraft_micros"), [([0], 0), ([], -1), ([5], 5)])
+def test_books_that_contradict_themselves_are_broken(held: list[int], overdraft_micros: int):
+    """A live lot holds something; an overdraft is no debt of ours, and there is none while a lot holds anything."""
+    account = Account("A", Terms("US", "USD", "hold_usd", None, "prepaid", False, "DialoutCPCandPSTNInternational"))
+    account.lots = [Lot("a", 0, 1, 1, 9, remaining_micros, False) for remaining_micros in held]
+    account.overdraft_micros = overdraft_micros
+    account.balance_micros = account.opening_micros = sum(held) - overdraft_micros
+    with pytest.raises(InvariantBroken):
+        account.check()
 
 
 def test_a_refused_command_changes_nothing_and_its_id_is_not_remembered():
