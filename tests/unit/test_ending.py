@@ -80,8 +80,10 @@ __main__.main()
 
 
 def ended_by(number: signal.Signals, path: Path, *how: str) -> int:
+    """Its exit code. A child inherits what is ignored: the tests themselves may run under `nohup`."""
     command = [sys.executable, "-c", WRITES_A_FILE, str(path), *how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    before = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN if "nohup" in how else signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=before) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
@@ -96,11 +98,7 @@ def test_a_command_that_is_told_to_end_leaves_no_half_file(number: signal.Signal
 
 
 def test_a_command_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        assert ended_by(signal.SIGHUP, tmp_path / "usage.csv", "nohup") == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    assert ended_by(signal.SIGHUP, tmp_path / "usage.csv", "nohup") == 0
     assert [each.name for each in tmp_path.iterdir()] == ["usage.csv"]
 
 
