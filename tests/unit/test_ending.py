@@ -60,7 +60,7 @@ def test_a_terminal_without_a_character_gets_a_question_mark() -> None:
 
 
 WRITES_A_FILE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from pipeline import __main__
 from pipeline.cli.ending import end_at_once
@@ -74,16 +74,16 @@ def command():
         print("ready", flush=True)
         time.sleep(2 if "nohup" in sys.argv else 60)
 
+# The tests themselves may run under nohup, and a child inherits what is ignored.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
 __main__.cli = command
 __main__.main()
 """
 
 
 def ended_by(number: signal.Signals, path: Path, *how: str) -> int:
-    """Its exit code. A child inherits what is ignored: the tests themselves may run under `nohup`."""
     command = [sys.executable, "-c", WRITES_A_FILE, str(path), *how]
-    before = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN if "nohup" in how else signal.SIG_DFL)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=before) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
