@@ -54,7 +54,7 @@ SECONDS ?= 300
 fuzz: .venv/installed
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-# 3,000 small changes of the charging core, each of which a test must notice: about an hour. Survivors: docs/mutants.md.
+# 3,300 small changes of the charging core, each of which a test must notice: up to half an hour. Survivors: docs/mutants.md.
 mutants: .venv/installed
 	$(BIN)/mutmut run $(ARGS)
 

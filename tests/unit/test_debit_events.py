@@ -69,6 +69,12 @@ def test_a_recharge_names_its_request_and_how_it_is_paid_and_a_late_success_when
     ]
 
 
+def test_a_recharge_that_succeeds_at_once_never_failed():
+    world = World()
+    ((_, _, _, details),) = said(world.recharge(1, 500))
+    assert said(world.answer(details["recharge_id"])) == [("recharge_succeeded", 500, None, details)]
+
+
 def test_a_budget_that_is_reached_is_named_with_what_would_pass_it():
     world = World()
     assert said(world.recharge(1, 500, monthly_budget_micros=499)) == [
