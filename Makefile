@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
-COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled
+COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:benchmarks
 
 .PHONY: demo demo-kafka test test-quick payments-crash crash-test loader-kills compiled sabotage bench mutants fuzz lint servers clean
 
