@@ -59,6 +59,7 @@ class SliceWork:
         self._ledger_epoch = start.ledger_epoch
         self._applied_seq = start.applied_seq
         self._latest_ms = start.latest_ms
+        self._latest_day = start.latest_ms // MS_PER_DAY
         self._now_ms = start.latest_ms
         self._next_cdrs = start.next_offset_cdrs
         self._next_commands = start.next_offset_commands
@@ -126,9 +127,7 @@ class SliceWork:
             return self._reject(
                 record, Rejected(Reason.TENANT_UNKNOWN, "no account was opened for the tenant", tenant_id, usage_id)
             )
-        seen = self._seen_now.get(id_digest) or seen
-        if seen is not None and not self._still_counts(seen, now_ms):
-            seen = None
+        seen = self._recall(id_digest, seen, now_ms)
         if seen is None:
             refused = calls.why_refused(cdr, user, now_ms, self._rules)
         elif seen[2] != content_digest:
@@ -142,7 +141,7 @@ class SliceWork:
             turn, cdr, is_duplicate=seen is not None, tables=self._tables, rules=self._rules, version=self._version
         )
         if seen is None:
-            self._remember(read, now_ms)
+            self._remember(id_digest, content_digest, now_ms)
         return Applied(call, body, turn.events, turn.entries)
 
     def _command(self, read: Read, command: Command, seen: Seen | None) -> Applied:
@@ -155,8 +154,7 @@ class SliceWork:
                 refusal = commands.Refused(Reason.TENANT_UNKNOWN, "").of(command)
                 return self._forward(record, tenant_id, refusal)
             return self._first_command(read, command)
-        seen = self._seen_now.get(read.id) or seen
-        is_repeated = seen is not None and self._still_counts(seen, record.now_ms)
+        is_repeated = self._recall(read.id, seen, record.now_ms) is not None
         makes_a_lot = command.kind in ("add_funds", "refund_call")
         if is_repeated or (makes_a_lot and self._books.has_lot(account, command.command_id)):
             return _NOTHING
@@ -185,17 +183,16 @@ class SliceWork:
         forget_months(turn, self._rules.call_age_ms_max)
         partly = commands.obey(turn, command, self._tables)
         close(turn)
-        self._remember(read, turn.now_ms)
+        self._remember(read.id, read.digest, turn.now_ms)
         rejected = None if partly is None else self._reject(read.record, partly).rejected
         return Applied(None, b"", turn.events, turn.entries, rejected)
 
     def _tick(self, read: Read, seen: Seen | None) -> Applied:
         """Lets time pass for every account to which it has something to do, in the order of tenant_id."""
         record = read.record
-        seen = self._seen_now.get(read.id) or seen
-        if seen is not None and self._still_counts(seen, record.now_ms):
+        if self._recall(read.id, seen, record.now_ms) is not None:
             return _NOTHING
-        self._remember(read, record.now_ms)
+        self._remember(read.id, read.digest, record.now_ms)
         turn: Turn | None = None
         for tenant_id in self._books.tenants_due(record.now_ms):
             account = self._books.account(tenant_id)
@@ -233,14 +230,20 @@ class SliceWork:
             )
         )
 
-    def _remember(self, read: Read, now_ms: int) -> None:
+    def _remember(self, id_digest: bytes, digest: bytes, now_ms: int) -> None:
         """The id of what is decided: behind those before it, also when it was decided before."""
-        self._seen_now.pop(read.id, None)
-        self._latest_ms = max(self._latest_ms, now_ms)
-        self._seen_now[read.id] = (self._latest_ms // MS_PER_DAY, now_ms, read.digest)
+        if now_ms > self._latest_ms:
+            self._latest_ms, self._latest_day = now_ms, now_ms // MS_PER_DAY
+        if id_digest in self._seen_now:
+            del self._seen_now[id_digest]
+        self._seen_now[id_digest] = (self._latest_day, now_ms, digest)
 
-    def _still_counts(self, seen: Seen, now_ms: int) -> bool:
-        """Whether a decision is inside the window, and not forgotten because the clock has been far ahead since."""
+    def _recall(self, id_digest: bytes, before: Seen | None, now_ms: int) -> Seen | None:
+        """What was decided about an id in this slice, else before it: if that is inside the window, and not forgotten
+        because the clock has been far ahead since."""
+        seen = self._seen_now.get(id_digest) or before
+        if seen is None:
+            return None
         kept_day, decided_ms, _ = seen
         is_inside = now_ms - decided_ms <= self._rules.duplicate_window_ms
-        return is_inside and kept_day >= oldest_day(self._latest_ms, self._kept_ms)
+        return seen if is_inside and kept_day >= oldest_day(self._latest_ms, self._kept_ms) else None
